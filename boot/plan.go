@@ -1,0 +1,70 @@
+package boot
+
+import (
+	"encoding/json"
+	"net/netip"
+)
+
+// PlanVersion is the format of Plan; luna-install refuses a higher one.
+const PlanVersion = 1
+
+// Plan is all that luna-install needs to make a node: what to run, what to
+// fetch, from whom, and what to write. A head renders it for one node, who
+// fetches it with the boot token of its kernel command line.
+type Plan struct {
+	Version      int             `json:"version"`
+	Node         string          `json:"node"`
+	Hostname     string          `json:"hostname"` // with the domain, if the group has one
+	Group        string          `json:"group"`
+	OSImage      string          `json:"osimage"`
+	ImageVersion string          `json:"image_version"`
+	Root         PlanArtifact    `json:"root"`
+	Heads        []string        `json:"heads"` // "address:port" of every live head, in this node's order
+	Interfaces   []PlanInterface `json:"interfaces"`
+	PreScript    string          `json:"prescript"`
+	PartScript   string          `json:"partscript"`
+	PostScript   string          `json:"postscript"`
+	SeedSeconds  int             `json:"seed_seconds"` // how long to go on seeding once the tree is unpacked
+}
+
+// PlanArtifact is the root file system to fetch. Each head offers it under
+// http://HEAD/artifacts/SHA256 and tracks its swarm at http://HEAD/announce.
+type PlanArtifact struct {
+	SHA256       string          `json:"sha256"`        // hex
+	Size         int64           `json:"size"`          // bytes
+	UnpackedSize int64           `json:"unpacked_size"` // bytes
+	Descriptor   json.RawMessage `json:"descriptor"`    // a swarm.Descriptor
+}
+
+// PlanInterface is one interface to be configured in the installed system.
+type PlanInterface struct {
+	Name      string         `json:"name"`          // "BOOTIF" stands for the NIC with the MAC
+	MAC       string         `json:"mac,omitempty"` // only on BOOTIF
+	Addresses []netip.Prefix `json:"addresses"`
+	Gateway   netip.Addr     `json:"gateway,omitzero"`
+	DNS       []netip.Addr   `json:"dns,omitempty"`
+	Domain    string         `json:"domain,omitempty"` // the network's name
+	Params    string         `json:"params,omitempty"` // free lines of the administrator, for the interface's file
+}
+
+// Report is what a node tells any live head at each stage, and every few
+// seconds while it downloads.
+type Report struct {
+	Stage   string  `json:"stage"`             // "install.download", ... as in 1.2
+	Percent float64 `json:"percent,omitempty"` // 0..100 of the download
+	Version string  `json:"version,omitempty"` // the image version it installs
+	Failed  bool    `json:"failed,omitempty"`  // the stage failed and will be tried again
+	Message string  `json:"message,omitempty"` // the last lines of a failed stage
+}
+
+// The stages, in order, under the names of 1.2.
+const (
+	StageRequest    = "install.request"
+	StagePreScript  = "install.prescript"
+	StagePartScript = "install.partscript"
+	StageDownload   = "install.download"
+	StageUnpack     = "install.unpack"
+	StageSetNet     = "install.setnet"
+	StagePostScript = "install.postscript"
+	StageSuccess    = "install.success"
+)

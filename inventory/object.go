@@ -1,0 +1,232 @@
+package inventory
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+)
+
+// ID identifies an object for its whole life; 0 is no object. IDs come from one
+// counter in the replicated state and are never used again.
+type ID uint64
+
+// Cluster is the one object that is there once: the settings of the whole site
+// and the secrets that make the heads one mesh.
+type Cluster struct {
+	UUID            string     `json:"uuid"` // random, made by init; stands in certificates and tokens
+	NodePrefix      string     `json:"nodeprefix"`
+	NodeDigits      int        `json:"nodedigits"`
+	User            string     `json:"user"`
+	Path            string     `json:"path"`
+	FrontendAddress netip.Addr `json:"frontend_address"` // the address administrators call the site by
+	FrontendPort    int        `json:"frontend_port"`    // TCP port on which every head serves nodes over HTTP
+	Replicas        int        `json:"replicas"`         // heads that must hold an image version before it is booted
+	SeedSeconds     int        `json:"seed_seconds"`     // how long a node goes on seeding before it hands over to its OS
+	Comment         *string    `json:"comment,omitempty"`
+	Secrets         Secrets    `json:"secrets"`
+}
+
+// Secrets are what heads share and nobody else sees: they are replicated to
+// the disks of the heads (mode 0600) and never leave through the API.
+type Secrets struct {
+	CACert    string `json:"ca_cert"`    // PEM; its fingerprint is what a join token carries
+	CAKey     string `json:"ca_key"`     // PEM; every head can sign, so any head can admit another
+	GossipKey []byte `json:"gossip_key"` // 32 bytes, AES-256 for memberlist
+	BootKey   []byte `json:"boot_key"`   // 32 bytes, HMAC-SHA256 of the nodes' boot tokens
+}
+
+// Network is an IPv4 or IPv6 network of the cluster.
+type Network struct {
+	ID         ID           `json:"id"`
+	Name       string       `json:"name"`
+	Prefix     netip.Prefix `json:"prefix"` // masked
+	NSHostname string       `json:"ns_hostname"`
+	NSIP       netip.Addr   `json:"ns_ip"`
+	Range      AddrRange    `json:"range,omitzero"`     // the DHCP pool for unknown machines; zero: DHCP is not served here
+	Reserved   []netip.Addr `json:"reserved,omitempty"` // taken out of the pool by hand, sorted
+	Duty       Duty         `json:"duty,omitzero"`      // which head answers DHCP here
+	Comment    *string      `json:"comment,omitempty"`
+}
+
+// AddrRange is a range of addresses, both ends included.
+type AddrRange struct {
+	Start netip.Addr `json:"start"`
+	End   netip.Addr `json:"end"`
+}
+
+// IsZero tells whether no range is set.
+func (r AddrRange) IsZero() bool { return !r.Start.IsValid() }
+
+// Contains tells whether a lies in the range.
+func (r AddrRange) Contains(a netip.Addr) bool {
+	return r.Start.IsValid() && r.Start.Compare(a) <= 0 && a.Compare(r.End) <= 0
+}
+
+// Duty says which head at this moment does what exactly one head should do.
+// The leader assigns it; the epoch grows with each assignment.
+type Duty struct {
+	Holder ID     `json:"holder"`
+	Epoch  uint64 `json:"epoch"`
+}
+
+// OSImage is an operating system's tree on a head, and its settings.
+type OSImage struct {
+	ID              ID      `json:"id"`
+	Name            string  `json:"name"`
+	Path            string  `json:"path"` // absolute; where the tree lies on the heads that have it
+	KernVer         string  `json:"kernver"`
+	KernOpts        string  `json:"kernopts"`
+	KernModules     string  `json:"kernmodules"`   // comma separated; "-x" omits x from the initrd
+	DracutModules   string  `json:"dracutmodules"` // comma separated; "-x" omits x from the initrd
+	GrabExcludeList string  `json:"grab_exclude_list"`
+	GrabFilesystems string  `json:"grab_filesystems"`
+	Comment         *string `json:"comment,omitempty"`
+}
+
+// ImageVersion is one packed, immutable artifact set of an osimage: the root
+// file system, the kernel and the initrd, each named by its hash.
+type ImageVersion struct {
+	ID      string    `json:"id"` // 16 hex digits: of the hash over the three artifacts and the kernel version
+	Image   ID        `json:"image"`
+	Created time.Time `json:"created"`
+	KernVer string    `json:"kernver"`
+	Root    Artifact  `json:"root"`
+	Kernel  Artifact  `json:"kernel"`
+	Initrd  Artifact  `json:"initrd"`
+	// UnpackedSize is what the tree needs on the node, in bytes.
+	UnpackedSize int64 `json:"unpacked_size"`
+	// Holders are the heads that have all three artifacts on disk, verified; sorted.
+	Holders []ID `json:"holders"`
+	// Ready is set once enough heads hold the version, and stays.
+	Ready bool `json:"ready"`
+}
+
+// Artifact is one content-addressed file.
+type Artifact struct {
+	SHA256 string `json:"sha256"` // hex
+	Size   int64  `json:"size"`   // bytes
+	// Descriptor is what package swarm needs to fetch and seed it; opaque here.
+	Descriptor json.RawMessage `json:"descriptor"`
+}
+
+// Group is what nodes have in common.
+type Group struct {
+	ID         ID          `json:"id"`
+	Name       string      `json:"name"`
+	OSImage    ID          `json:"osimage"`
+	Domain     ID          `json:"domain,omitempty"` // the network that gives the nodes' domain name
+	Interfaces []Interface `json:"interfaces"`       // sorted by name
+	PreScript  *string     `json:"prescript"`
+	PartScript *string     `json:"partscript"`
+	PostScript *string     `json:"postscript"`
+	Comment    *string     `json:"comment,omitempty"`
+}
+
+// BootIF is the name of the interface that stands for the NIC whose MAC is the
+// node's.
+const BootIF = "BOOTIF"
+
+// Interface is a network interface that every node of the group has.
+type Interface struct {
+	ID       ID     `json:"id"`
+	Name     string `json:"name"`
+	Network4 ID     `json:"network4,omitempty"`
+	Network6 ID     `json:"network6,omitempty"`
+	Params   string `json:"params,omitempty"`
+}
+
+// Interface gives the group's interface of that name.
+func (g *Group) Interface(name string) (Interface, bool) {
+	for _, i := range g.Interfaces {
+		if i.Name == name {
+			return i, true
+		}
+	}
+	return Interface{}, false
+}
+
+// Node is a machine that is provisioned.
+type Node struct {
+	ID         ID               `json:"id"`
+	Name       string           `json:"name"`
+	Group      ID               `json:"group"`
+	MAC        MAC              `json:"mac,omitempty"`
+	Interfaces map[ID]Addresses `json:"interfaces"` // by the ID of the group's interface
+	LocalBoot  bool             `json:"localboot"`
+	SetupBMC   bool             `json:"setupbmc"`
+	Service    bool             `json:"service"`
+	Comment    *string          `json:"comment,omitempty"`
+}
+
+// Addresses are one node's addresses on one interface, at most one a family.
+type Addresses struct {
+	V4 netip.Addr `json:"v4,omitzero"`
+	V6 netip.Addr `json:"v6,omitzero"`
+}
+
+// Status is the last stage that a node reported. It is kept beside the node,
+// so that a report and an edit never meet.
+type Status struct {
+	Node    ID        `json:"node"`
+	Stage   string    `json:"stage"`             // "install.download", "install.success", ...
+	Time    time.Time `json:"time"`              // when the head received it
+	Head    string    `json:"head"`              // the head that received it
+	Version string    `json:"version,omitempty"` // the image version that the node boots
+	Message string    `json:"message,omitempty"` // last lines of a failed stage
+}
+
+// Head is a machine that runs the agent.
+type Head struct {
+	ID         ID             `json:"id"`
+	Name       string         `json:"name"`
+	Address    netip.Addr     `json:"address"`   // by which other heads reach it
+	Addresses  []netip.Prefix `json:"addresses"` // all its addresses, with the length of their networks
+	APIPort    int            `json:"api_port"`
+	RaftPort   int            `json:"raft_port"`
+	GossipPort int            `json:"gossip_port"`
+	HTTPPort   int            `json:"http_port"`
+	Key        string         `json:"key"` // SHA-256 of its public key, hex: who may retry a join
+	Version    string         `json:"version"`
+	Joined     time.Time      `json:"joined"`
+}
+
+// AddressIn gives the head's own address on the network of prefix p.
+func (h *Head) AddressIn(p netip.Prefix) (netip.Addr, bool) {
+	if p.Contains(h.Address) {
+		return h.Address, true
+	}
+	for _, a := range h.Addresses {
+		if p.Contains(a.Addr()) {
+			return a.Addr(), true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// Invite is a join token as the mesh keeps it: its secret only as a hash.
+type Invite struct {
+	ID      string    `json:"id"`
+	Hash    string    `json:"hash"` // SHA-256 of the secret, hex
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires"`
+	UsedBy  string    `json:"used_by,omitempty"` // name of the head that it admitted
+	UsedKey string    `json:"used_key,omitempty"`
+	UsedAt  time.Time `json:"used_at,omitzero"`
+}
+
+// Lease is a pool address given to a machine that no node claims.
+type Lease struct {
+	Network ID         `json:"network"`
+	MAC     MAC        `json:"mac"`
+	Addr    netip.Addr `json:"addr"`
+	Expires time.Time  `json:"expires"`
+}
+
+// Owner says who has an address.
+type Owner struct {
+	Addr    netip.Addr `json:"addr"`
+	Network ID         `json:"network"`
+	Type    string     `json:"type"` // "node", "network" (its name server), "reserved"
+	ID      ID         `json:"id"`   // of the object of that type
+	Iface   ID         `json:"iface,omitempty"`
+}

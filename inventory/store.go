@@ -1,0 +1,272 @@
+package inventory
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/hashicorp/go-memdb"
+)
+
+// Table names; they stand in snapshots too and never change.
+const (
+	tCluster  = "cluster"
+	tNetwork  = "network"
+	tOSImage  = "osimage"
+	tVersion  = "version"
+	tGroup    = "group"
+	tNode     = "node"
+	tStatus   = "status"
+	tHead     = "head"
+	tInvite   = "invite"
+	tLease    = "lease"
+	tOwner    = "address"
+	tReceipt  = "receipt"
+	tSequence = "sequence"
+)
+
+// Receipt remembers the result of a command by the identity its sender gave
+// it, so that a command sent twice (the first answer was lost with a head) is
+// done once.
+type Receipt struct {
+	Request string `json:"request"`
+	Seq     uint64 `json:"seq"` // order of arrival: the oldest is forgotten first
+	Result  []byte `json:"result"`
+}
+
+// Sequence holds the counters of the state.
+type Sequence struct {
+	NextID  ID     `json:"next_id"`
+	Receipt uint64 `json:"receipt"`
+}
+
+// by indexes a table of *T by the key of each object; a nil key leaves the
+// object out of the index.
+type by[T any] struct{ key func(*T) []byte }
+
+func (i by[T]) FromObject(o any) (bool, []byte, error) {
+	k := i.key(o.(*T))
+	return k != nil, k, nil
+}
+
+func (by[T]) FromArgs(args ...any) ([]byte, error) { return args[0].([]byte), nil }
+
+func idKey(id ID) []byte      { return binary.BigEndian.AppendUint64(nil, uint64(id)) }
+func nameKey(s string) []byte { return append([]byte(s), 0) }
+
+// addrKey sorts IPv4 before IPv6 and keeps the order within each family.
+func addrKey(a netip.Addr) []byte { return append([]byte{byte(a.BitLen())}, a.AsSlice()...) }
+
+func leaseKey(network ID, mac MAC) []byte { return append(idKey(network), mac...) }
+
+func table[T any](name string, indexes map[string]by[T]) *memdb.TableSchema {
+	t := &memdb.TableSchema{Name: name, Indexes: map[string]*memdb.IndexSchema{}}
+	for n, i := range indexes {
+		unique := n != "group" && n != "image"
+		t.Indexes[n] = &memdb.IndexSchema{Name: n, Unique: unique, AllowMissing: n != "id", Indexer: i}
+	}
+	return t
+}
+
+func schema() *memdb.DBSchema {
+	one := func(k string) []byte { return nameKey(k) }
+	s := &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{}}
+	for _, t := range []*memdb.TableSchema{
+		table(tCluster, map[string]by[Cluster]{"id": {func(*Cluster) []byte { return one("general") }}}),
+		table(tSequence, map[string]by[Sequence]{"id": {func(*Sequence) []byte { return one("general") }}}),
+		table(tNetwork, map[string]by[Network]{
+			"id":   {func(o *Network) []byte { return idKey(o.ID) }},
+			"name": {func(o *Network) []byte { return nameKey(o.Name) }},
+		}),
+		table(tOSImage, map[string]by[OSImage]{
+			"id":   {func(o *OSImage) []byte { return idKey(o.ID) }},
+			"name": {func(o *OSImage) []byte { return nameKey(o.Name) }},
+		}),
+		table(tVersion, map[string]by[ImageVersion]{
+			"id":    {func(o *ImageVersion) []byte { return nameKey(o.ID) }},
+			"image": {func(o *ImageVersion) []byte { return idKey(o.Image) }},
+		}),
+		table(tGroup, map[string]by[Group]{
+			"id":   {func(o *Group) []byte { return idKey(o.ID) }},
+			"name": {func(o *Group) []byte { return nameKey(o.Name) }},
+		}),
+		table(tNode, map[string]by[Node]{
+			"id":    {func(o *Node) []byte { return idKey(o.ID) }},
+			"name":  {func(o *Node) []byte { return nameKey(o.Name) }},
+			"group": {func(o *Node) []byte { return idKey(o.Group) }},
+			"mac": {func(o *Node) []byte {
+				if o.MAC == "" {
+					return nil
+				}
+				return nameKey(string(o.MAC))
+			}},
+		}),
+		table(tStatus, map[string]by[Status]{"id": {func(o *Status) []byte { return idKey(o.Node) }}}),
+		table(tHead, map[string]by[Head]{
+			"id":   {func(o *Head) []byte { return idKey(o.ID) }},
+			"name": {func(o *Head) []byte { return nameKey(o.Name) }},
+		}),
+		table(tInvite, map[string]by[Invite]{"id": {func(o *Invite) []byte { return nameKey(o.ID) }}}),
+		table(tLease, map[string]by[Lease]{
+			"id":      {func(o *Lease) []byte { return leaseKey(o.Network, o.MAC) }},
+			"address": {func(o *Lease) []byte { return addrKey(o.Addr) }},
+		}),
+		table(tOwner, map[string]by[Owner]{"id": {func(o *Owner) []byte { return addrKey(o.Addr) }}}),
+		table(tReceipt, map[string]by[Receipt]{
+			"id":  {func(o *Receipt) []byte { return nameKey(o.Request) }},
+			"seq": {func(o *Receipt) []byte { return idKey(ID(o.Seq)) }},
+		}),
+	} {
+		s.Tables[t.Name] = t
+	}
+	return s
+}
+
+// Inventory is the whole replicated state at one moment. It never changes: all
+// methods may be called by anyone at any time, and what they return must not
+// be written to.
+type Inventory struct {
+	db  *memdb.MemDB
+	txn *memdb.Txn
+	// Index is the Raft index of the last command in it, 0 for an empty one.
+	Index uint64
+}
+
+// Empty gives the state before the first command.
+func Empty() *Inventory {
+	db, err := memdb.NewMemDB(schema())
+	if err != nil {
+		panic(err) // the schema above is malformed: a bug no caller can handle
+	}
+	return &Inventory{db: db, txn: db.Txn(false)}
+}
+
+// Tx makes the next Inventory out of one. Its lookups see its own writes.
+// Only one may be open at a time, and only on the newest Inventory.
+type Tx struct{ Inventory }
+
+// Begin opens a Tx on the state; end it with Commit or Abort.
+func (inv *Inventory) Begin() *Tx {
+	return &Tx{Inventory{db: inv.db, txn: inv.db.Txn(true), Index: inv.Index}}
+}
+
+// Commit gives the state with all that was put and deleted, at that index.
+func (tx *Tx) Commit(index uint64) *Inventory {
+	tx.txn.Commit()
+	return &Inventory{db: tx.db, txn: tx.db.Txn(false), Index: index}
+}
+
+// Abort forgets the Tx. It is harmless after Commit.
+func (tx *Tx) Abort() { tx.txn.Abort() }
+
+// NewID gives an ID that no object ever had.
+func (tx *Tx) NewID() ID {
+	s := tx.sequence()
+	s.NextID++
+	tx.put(tSequence, &s)
+	return s.NextID
+}
+
+func (tx *Tx) sequence() Sequence {
+	if s, ok := get[Sequence](&tx.Inventory, tSequence, "id", nameKey("general")); ok {
+		return *s
+	}
+	return Sequence{}
+}
+
+// put and drop panic on a memdb error: with the closed schema above that is a
+// bug, and a head that went on after it would diverge from the others.
+func (tx *Tx) put(table string, o any) {
+	if err := tx.txn.Insert(table, o); err != nil {
+		panic(err)
+	}
+}
+
+func (tx *Tx) drop(table string, o any) {
+	if err := tx.txn.Delete(table, o); err != nil {
+		panic(err)
+	}
+}
+
+func get[T any](inv *Inventory, table, index string, key []byte) (*T, bool) {
+	o, err := inv.txn.First(table, index, key)
+	if err != nil {
+		panic(err)
+	}
+	if o == nil {
+		return nil, false
+	}
+	return o.(*T), true
+}
+
+func each[T any](inv *Inventory, table, index string, key ...any) func(yield func(*T) bool) {
+	return func(yield func(*T) bool) {
+		it, err := inv.txn.Get(table, index, key...)
+		if err != nil {
+			panic(err)
+		}
+		for o := it.Next(); o != nil; o = it.Next() {
+			if !yield(o.(*T)) {
+				return
+			}
+		}
+	}
+}
+
+// Put stores a copy of the object as it is given; the pointed-to value must
+// not be written to afterwards.
+func (tx *Tx) Put(o any) {
+	switch o.(type) {
+	case *Cluster:
+		tx.put(tCluster, o)
+	case *Network:
+		tx.put(tNetwork, o)
+	case *OSImage:
+		tx.put(tOSImage, o)
+	case *ImageVersion:
+		tx.put(tVersion, o)
+	case *Group:
+		tx.put(tGroup, o)
+	case *Node:
+		tx.put(tNode, o)
+	case *Status:
+		tx.put(tStatus, o)
+	case *Head:
+		tx.put(tHead, o)
+	case *Invite:
+		tx.put(tInvite, o)
+	case *Lease:
+		tx.put(tLease, o)
+	case *Owner:
+		tx.put(tOwner, o)
+	default:
+		panic("inventory: not an object of the state")
+	}
+}
+
+// Delete takes the object out of its table.
+func (tx *Tx) Delete(o any) {
+	switch o := o.(type) {
+	case *Network:
+		tx.drop(tNetwork, o)
+	case *OSImage:
+		tx.drop(tOSImage, o)
+	case *ImageVersion:
+		tx.drop(tVersion, o)
+	case *Group:
+		tx.drop(tGroup, o)
+	case *Node:
+		tx.drop(tNode, o)
+	case *Status:
+		tx.drop(tStatus, o)
+	case *Head:
+		tx.drop(tHead, o)
+	case *Invite:
+		tx.drop(tInvite, o)
+	case *Lease:
+		tx.drop(tLease, o)
+	case *Owner:
+		tx.drop(tOwner, o)
+	default:
+		panic("inventory: not an object of the state")
+	}
+}
