@@ -354,3 +354,20 @@ type LeaseAddress struct {
 	At      time.Time     `json:"at"`
 	TTL     time.Duration `json:"ttl"` // ns
 }
+
+// Result is what applying a command gave: a value, or a refusal.
+type Result struct {
+	Value json.RawMessage `json:"value,omitempty"`
+	Error *Error          `json:"error,omitempty"`
+}
+
+// Into decodes the value into v, or gives the refusal.
+func (r Result) Into(v any) error {
+	if r.Error != nil {
+		return r.Error
+	}
+	if v == nil || len(r.Value) == 0 {
+		return nil
+	}
+	return json.Unmarshal(r.Value, v)
+}

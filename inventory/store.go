@@ -30,7 +30,7 @@ const (
 type Receipt struct {
 	Request string `json:"request"`
 	Seq     uint64 `json:"seq"` // order of arrival: the oldest is forgotten first
-	Result  []byte `json:"result"`
+	Result  Result `json:"result"`
 }
 
 // Sequence holds the counters of the state.
@@ -268,5 +268,32 @@ func (tx *Tx) Delete(o any) {
 		tx.drop(tOwner, o)
 	default:
 		panic("inventory: not an object of the state")
+	}
+}
+
+// receiptsKept is how many results are remembered: far more than can be asked
+// for again within the seconds in which a sender retries.
+const receiptsKept = 4096
+
+// Receipt gives the result of a command that was done under that request.
+func (inv *Inventory) Receipt(request string) (Result, bool) {
+	r, ok := get[Receipt](inv, tReceipt, "id", nameKey(request))
+	if !ok {
+		return Result{}, false
+	}
+	return r.Result, true
+}
+
+// Remember keeps the result under the request's identity, and forgets the
+// oldest.
+func (tx *Tx) Remember(request string, result Result) {
+	s := tx.sequence()
+	s.Receipt++
+	tx.put(tSequence, &s)
+	tx.put(tReceipt, &Receipt{Request: request, Seq: s.Receipt, Result: result})
+	if s.Receipt > receiptsKept {
+		if old, ok := get[Receipt](&tx.Inventory, tReceipt, "seq", idKey(ID(s.Receipt-receiptsKept))); ok {
+			tx.drop(tReceipt, old)
+		}
 	}
 }

@@ -1,0 +1,128 @@
+package fsm
+
+import (
+	"net/netip"
+
+	"github.com/clustervision/luna/inventory"
+)
+
+// What may own an address.
+const (
+	ownerNode     = "node"
+	ownerNetwork  = "network" // the network's name server
+	ownerReserved = "reserved"
+)
+
+// blocked tells why an address that nobody owns cannot be owned all the same.
+func blocked(tx *inventory.Tx, n *inventory.Network, a netip.Addr) (by string, yes bool) {
+	if n.Range.Contains(a) {
+		return "the DHCP range of network '" + n.Name + "'", true
+	}
+	for h := range tx.Heads() {
+		if own, ok := h.AddressIn(n.Prefix); ok && own == a {
+			return "head '" + h.Name + "'", true
+		}
+		for _, p := range h.Addresses {
+			if p.Addr() == a {
+				return "head '" + h.Name + "'", true
+			}
+		}
+	}
+	return "", false
+}
+
+// claim makes the address the owner's, or says who has it.
+func claim(tx *inventory.Tx, n *inventory.Network, o inventory.Owner) error {
+	first, last := inventory.Hosts(n.Prefix)
+	if !n.Prefix.Contains(o.Addr) || o.Addr.Less(first) || last.Less(o.Addr) {
+		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is no address of network '%s' (%s)", o.Addr, n.Name, n.Prefix)
+	}
+	if c, ok := tx.Cluster(); ok && c.FrontendAddress == o.Addr && o.Type == ownerNode {
+		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is the frontend address of the cluster", o.Addr)
+	}
+	if by, yes := blocked(tx, n, o.Addr); yes {
+		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s belongs to %s", o.Addr, by)
+	}
+	if has, ok := tx.Owner(o.Addr); ok {
+		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is taken by %s", o.Addr, ownerName(tx, has))
+	}
+	o.Network = n.ID
+	tx.Put(&o)
+	return nil
+}
+
+func release(tx *inventory.Tx, a netip.Addr) {
+	if o, ok := tx.Owner(a); ok {
+		tx.Delete(o)
+	}
+}
+
+func ownerName(tx *inventory.Tx, o *inventory.Owner) string {
+	switch o.Type {
+	case ownerNode:
+		if n, ok := tx.NodeByID(o.ID); ok {
+			return "node '" + n.Name + "'"
+		}
+	case ownerNetwork:
+		if n, ok := tx.NetworkByID(o.ID); ok {
+			return "the name server of network '" + n.Name + "'"
+		}
+	case ownerReserved:
+		return "a reservation"
+	}
+	return "another object"
+}
+
+// allocator gives free addresses of networks, the lowest first. It remembers
+// how far it came in each network, so that a batch walks the taken addresses
+// once and not once for each node. It is only valid while nothing is released.
+type allocator struct {
+	tx   *inventory.Tx
+	from map[inventory.ID]netip.Addr // everything below is taken
+	used map[netip.Addr]bool         // the frontend's and the heads' own addresses
+}
+
+func newAllocator(tx *inventory.Tx) *allocator {
+	a := &allocator{tx: tx, from: map[inventory.ID]netip.Addr{}, used: map[netip.Addr]bool{}}
+	if c, ok := tx.Cluster(); ok {
+		a.used[c.FrontendAddress] = true
+	}
+	for h := range tx.Heads() {
+		a.used[h.Address] = true
+		for _, p := range h.Addresses {
+			a.used[p.Addr()] = true
+		}
+	}
+	return a
+}
+
+// take claims the lowest free address of the network for the owner.
+func (a *allocator) take(n *inventory.Network, o inventory.Owner) (netip.Addr, bool) {
+	first, last := inventory.Hosts(n.Prefix)
+	at, ok := a.from[n.ID]
+	if !ok {
+		at = first
+	}
+	at = a.skip(n, at)
+	for _, taken := a.tx.Owner(at); taken; _, taken = a.tx.Owner(at) {
+		at = a.skip(n, at.Next())
+	}
+	if last.Less(at) || !n.Prefix.Contains(at) {
+		return netip.Addr{}, false
+	}
+	o.Addr, o.Network = at, n.ID
+	a.tx.Put(&o)
+	a.from[n.ID] = at.Next()
+	return at, true
+}
+
+// skip jumps over the DHCP range and the heads' own addresses.
+func (a *allocator) skip(n *inventory.Network, at netip.Addr) netip.Addr {
+	for n.Range.Contains(at) || a.used[at] {
+		if n.Range.Contains(at) {
+			at = n.Range.End
+		}
+		at = at.Next()
+	}
+	return at
+}

@@ -1,0 +1,247 @@
+package fsm
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/clustervision/luna/inventory"
+)
+
+// The scripts that 1.2 gave every new group: a node without a disk.
+const (
+	defaultPartScript = "mount -t tmpfs tmpfs /sysroot\n"
+	defaultPostScript = "cat << EOF >> /sysroot/etc/fstab\ntmpfs   /       tmpfs    defaults        0 0\nEOF\n"
+)
+
+func cloneMap[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return map[K]V{}
+	}
+	return maps.Clone(m)
+}
+
+func addGroup(tx *inventory.Tx, c inventory.AddGroup) error {
+	image, ok := tx.OSImage(c.OSImage)
+	if !ok {
+		return inventory.NotFound("osimage", c.OSImage)
+	}
+	network, ok := tx.Network(c.Network)
+	if !ok {
+		return inventory.NotFound("network", c.Network)
+	}
+	if _, ok := tx.Group(c.Name); ok {
+		return inventory.Exists("group", c.Name)
+	}
+	pre, part, post := "", defaultPartScript, defaultPostScript
+	boot := inventory.Interface{ID: tx.NewID(), Name: inventory.BootIF}
+	setNetwork(&boot, network)
+	tx.Put(&inventory.Group{
+		ID: tx.NewID(), Name: c.Name, OSImage: image.ID, Domain: network.ID,
+		Interfaces: []inventory.Interface{boot},
+		PreScript:  &pre, PartScript: &part, PostScript: &post,
+	})
+	return nil
+}
+
+func setNetwork(i *inventory.Interface, n *inventory.Network) {
+	if n.Prefix.Addr().Is6() {
+		i.Network6 = n.ID
+	} else {
+		i.Network4 = n.ID
+	}
+}
+
+func changeGroup(tx *inventory.Tx, c inventory.ChangeGroup) error {
+	old, ok := tx.Group(c.Name)
+	if !ok {
+		return inventory.NotFound("group", c.Name)
+	}
+	g := *old
+	if c.OSImage != nil {
+		o, ok := tx.OSImage(*c.OSImage)
+		if !ok {
+			return inventory.NotFound("osimage", *c.OSImage)
+		}
+		g.OSImage = o.ID
+	}
+	if c.Domain != nil {
+		g.Domain = 0
+		if *c.Domain != "" {
+			n, ok := tx.Network(*c.Domain)
+			if !ok {
+				return inventory.NotFound("network", *c.Domain)
+			}
+			g.Domain = n.ID
+		}
+	}
+	setText(&g.PreScript, c.PreScript)
+	setText(&g.PartScript, c.PartScript)
+	setText(&g.PostScript, c.PostScript)
+	setText(&g.Comment, c.Comment)
+	tx.Put(&g)
+	return nil
+}
+
+func deleteGroup(tx *inventory.Tx, c inventory.DeleteGroup) error {
+	g, ok := tx.Group(c.Name)
+	if !ok {
+		return inventory.NotFound("group", c.Name)
+	}
+	var users []string
+	for n := range tx.NodesOf(g.ID) {
+		users = append(users, "[node/"+n.Name+"]")
+	}
+	if len(users) > 0 {
+		slices.Sort(users)
+		return inUse("group", c.Name, users)
+	}
+	tx.Delete(g)
+	return nil
+}
+
+// changeInterface gives a notice where there was nothing to do.
+func changeInterface(tx *inventory.Tx, c inventory.ChangeInterface) (any, error) {
+	old, ok := tx.Group(c.Group)
+	if !ok {
+		return nil, inventory.NotFound("group", c.Group)
+	}
+	g := *old
+	g.Interfaces = slices.Clone(old.Interfaces)
+	at := slices.IndexFunc(g.Interfaces, func(i inventory.Interface) bool { return i.Name == c.Interface })
+	refuse := func(format string, args ...any) (any, error) {
+		return nil, inventory.Errorf(inventory.KindRefused, "group", g.Name, format, args...)
+	}
+	if at < 0 && c.Action != inventory.InterfaceAdd {
+		return refuse("No such interface '%s'", c.Interface)
+	}
+	switch c.Action {
+	case inventory.InterfaceAdd:
+		if at >= 0 {
+			return refuse("Interface '%s' already exists", c.Interface)
+		}
+		g.Interfaces = append(g.Interfaces, inventory.Interface{ID: tx.NewID(), Name: c.Interface})
+	case inventory.InterfaceRename:
+		if _, ok := g.Interface(c.NewName); ok {
+			return refuse("Interface '%s' already exists", c.NewName)
+		}
+		g.Interfaces[at].Name = c.NewName
+	case inventory.InterfaceParams:
+		g.Interfaces[at].Params = strings.TrimSpace(c.Params)
+	case inventory.InterfaceSetNet:
+		notice, err := setNet(tx, &g, &g.Interfaces[at], c.Network)
+		if err != nil || notice != "" {
+			return notice, err
+		}
+	case inventory.InterfaceDelNet:
+		if err := delNet(tx, &g, &g.Interfaces[at], c.Network); err != nil {
+			return nil, err
+		}
+	case inventory.InterfaceDelete:
+		gone := g.Interfaces[at]
+		freeInterface(tx, &g, gone.ID, true, true)
+		g.Interfaces = slices.Delete(g.Interfaces, at, at+1)
+	}
+	slices.SortFunc(g.Interfaces, func(a, b inventory.Interface) int { return strings.Compare(a.Name, b.Name) })
+	tx.Put(&g)
+	return nil, nil
+}
+
+// setNet gives the interface a network and every node of the group an address
+// there, in the order of their names.
+func setNet(tx *inventory.Tx, g *inventory.Group, i *inventory.Interface, name string) (notice string, err error) {
+	n, ok := tx.Network(name)
+	if !ok {
+		return "", inventory.NotFound("network", name)
+	}
+	has, family := i.Network4, "IPv4"
+	if n.Prefix.Addr().Is6() {
+		has, family = i.Network6, "IPv6"
+	}
+	if has == n.ID {
+		return "network '" + name + "' is that of interface '" + i.Name + "' already", nil
+	}
+	if has != 0 {
+		return "", inventory.Errorf(inventory.KindRefused, "group", g.Name, "Network %s is already defined for interface '%s'", family, i.Name)
+	}
+	setNetwork(i, n)
+	alloc := newAllocator(tx)
+	for _, old := range nodesByName(tx, g.ID) {
+		node := *old
+		node.Interfaces = cloneMap(old.Interfaces)
+		if err := alloc.give(&node, *i, n); err != nil {
+			return "", err
+		}
+		tx.Put(&node)
+	}
+	return "", nil
+}
+
+// give takes an address of the network for the node's interface.
+func (a *allocator) give(node *inventory.Node, i inventory.Interface, n *inventory.Network) error {
+	addr, ok := a.take(n, inventory.Owner{Type: ownerNode, ID: node.ID, Iface: i.ID})
+	if !ok {
+		return inventory.Errorf(inventory.KindInvalid, "node", node.Name, "Unable to allocate IP address for interface '%s': network '%s' (%s) has none left", i.Name, n.Name, n.Prefix)
+	}
+	node.Interfaces[i.ID] = with(node.Interfaces[i.ID], n, addr)
+	return nil
+}
+
+func delNet(tx *inventory.Tx, g *inventory.Group, i *inventory.Interface, name string) error {
+	refuse := func(format string, args ...any) error {
+		return inventory.Errorf(inventory.KindRefused, "group", g.Name, format, args...)
+	}
+	drop4, drop6 := i.Network4 != 0, i.Network6 != 0
+	switch {
+	case !drop4 && !drop6:
+		return refuse("interface '%s' has no network", i.Name)
+	case name != "":
+		n, ok := tx.Network(name)
+		if !ok {
+			return inventory.NotFound("network", name)
+		}
+		drop4, drop6 = i.Network4 == n.ID, i.Network6 == n.ID
+		if !drop4 && !drop6 {
+			return refuse("network '%s' is not that of interface '%s'", name, i.Name)
+		}
+	case drop4 && drop6:
+		return refuse("Both IPv4 and IPv6 networks are configured for group. Need to specify network name.")
+	}
+	freeInterface(tx, g, i.ID, drop4, drop6)
+	if drop4 {
+		i.Network4 = 0
+	}
+	if drop6 {
+		i.Network6 = 0
+	}
+	return nil
+}
+
+// freeInterface takes the addresses of an interface from all nodes of the group.
+func freeInterface(tx *inventory.Tx, g *inventory.Group, id inventory.ID, drop4, drop6 bool) {
+	for _, old := range nodesByName(tx, g.ID) {
+		a, ok := old.Interfaces[id]
+		if !ok {
+			continue
+		}
+		node := *old
+		node.Interfaces = cloneMap(old.Interfaces)
+		if drop4 {
+			release(tx, a.V4)
+			a.V4 = none
+		}
+		if drop6 {
+			release(tx, a.V6)
+			a.V6 = none
+		}
+		node.Interfaces[id] = a
+		if !a.V4.IsValid() && !a.V6.IsValid() {
+			delete(node.Interfaces, id)
+		}
+		tx.Put(&node)
+	}
+}
+
+func nodesByName(tx *inventory.Tx, group inventory.ID) []*inventory.Node {
+	return slices.SortedFunc(tx.NodesOf(group), func(a, b *inventory.Node) int { return strings.Compare(a.Name, b.Name) })
+}

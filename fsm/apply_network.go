@@ -1,0 +1,357 @@
+package fsm
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/clustervision/luna/inventory"
+)
+
+func addNetwork(tx *inventory.Tx, c inventory.AddNetwork) error {
+	if _, ok := tx.Network(c.Name); ok {
+		return inventory.Exists("network", c.Name)
+	}
+	n := &inventory.Network{ID: tx.NewID(), Name: c.Name, Prefix: c.Prefix.Masked(), NSHostname: c.NSHostname}
+	if err := noOverlap(tx, n); err != nil {
+		return err
+	}
+	if err := placeNameServer(tx, n, c.NSIP); err != nil {
+		return err
+	}
+	tx.Put(n)
+	return nil
+}
+
+func noOverlap(tx *inventory.Tx, n *inventory.Network) error {
+	for other := range tx.Networks() {
+		if other.ID == n.ID || !other.Prefix.Overlaps(n.Prefix) {
+			continue
+		}
+		if other.Prefix == n.Prefix {
+			return inventory.Errorf(inventory.KindExists, "network", n.Name, "Network %s is defined already as '%s'", n.Prefix, other.Name)
+		}
+		return inventory.Errorf(inventory.KindInvalid, "network", n.Name, "network %s overlaps network '%s' (%s)", n.Prefix, other.Name, other.Prefix)
+	}
+	return nil
+}
+
+// placeNameServer gives the network's name server the address asked for, or the
+// last assignable one. Where that is a head's own address, as with the front
+// end of a site made the usual way, the head is the name server and the address
+// stays its own.
+func placeNameServer(tx *inventory.Tx, n *inventory.Network, ask netip.Addr) error {
+	want := ask
+	if !want.IsValid() {
+		_, want = inventory.Hosts(n.Prefix)
+	}
+	n.NSIP = want
+	if headHas(tx, want) {
+		return nil
+	}
+	err := claim(tx, n, inventory.Owner{Addr: want, Type: ownerNetwork, ID: n.ID})
+	if err != nil {
+		return inventory.Errorf(inventory.KindInvalid, "network", n.Name, "the name server cannot have %s: %v", want, err)
+	}
+	return nil
+}
+
+func headHas(tx *inventory.Tx, a netip.Addr) bool {
+	for h := range tx.Heads() {
+		if h.Address == a || slices.ContainsFunc(h.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return true
+		}
+	}
+	return false
+}
+
+func changeNetwork(tx *inventory.Tx, c inventory.ChangeNetwork) error {
+	old, ok := tx.Network(c.Name)
+	if !ok {
+		return inventory.NotFound("network", c.Name)
+	}
+	n := *old
+	set(&n.NSHostname, c.NSHostname)
+	setText(&n.Comment, c.Comment)
+	if c.Prefix != nil && c.Prefix.Masked() != n.Prefix {
+		if err := moveNetwork(tx, &n, c.Prefix.Masked()); err != nil {
+			return err
+		}
+	}
+	if c.NSIP != nil && *c.NSIP != n.NSIP {
+		if o, ok := tx.Owner(n.NSIP); ok && o.Type == ownerNetwork {
+			tx.Delete(o)
+		}
+		if err := placeNameServer(tx, &n, *c.NSIP); err != nil {
+			return err
+		}
+	}
+	for _, a := range c.Reserve {
+		if err := claim(tx, &n, inventory.Owner{Addr: a, Type: ownerReserved, ID: n.ID}); err != nil {
+			return err
+		}
+		n.Reserved = append(slices.Clone(n.Reserved), a)
+	}
+	for _, a := range c.Release {
+		o, ok := tx.Owner(a)
+		if !ok || o.Type != ownerReserved || o.Network != n.ID {
+			return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is not reserved in network '%s'", a, n.Name)
+		}
+		tx.Delete(o)
+		n.Reserved = slices.DeleteFunc(slices.Clone(n.Reserved), func(r netip.Addr) bool { return r == a })
+	}
+	slices.SortFunc(n.Reserved, netip.Addr.Compare)
+	tx.Put(&n)
+	return nil
+}
+
+// moveNetwork gives every address of the network its place in another prefix:
+// the offset stays.
+func moveNetwork(tx *inventory.Tx, n *inventory.Network, to netip.Prefix) error {
+	from := n.Prefix
+	n.Prefix = to
+	if err := noOverlap(tx, n); err != nil {
+		return err
+	}
+	move := func(a netip.Addr) (netip.Addr, error) {
+		if !a.IsValid() {
+			return a, nil
+		}
+		b, ok := inventory.Move(a, from, to)
+		if !ok {
+			return b, inventory.Errorf(inventory.KindInvalid, "network", n.Name, "%s has no place in %s: network '%s' stays %s", a, to, n.Name, from)
+		}
+		return b, nil
+	}
+	var err error
+	for _, a := range []*netip.Addr{&n.NSIP, &n.Range.Start, &n.Range.End} {
+		if *a, err = move(*a); err != nil {
+			return err
+		}
+	}
+	n.Reserved = slices.Clone(n.Reserved)
+	for i := range n.Reserved {
+		if n.Reserved[i], err = move(n.Reserved[i]); err != nil {
+			return err
+		}
+	}
+	var owners []*inventory.Owner
+	for o := range tx.Owners(from.Addr()) {
+		if o.Addr.BitLen() != from.Addr().BitLen() || !from.Contains(o.Addr) {
+			break
+		}
+		owners = append(owners, o)
+	}
+	for _, o := range owners {
+		tx.Delete(o)
+	}
+	for _, o := range owners {
+		m := *o
+		if m.Addr, err = move(o.Addr); err != nil {
+			return err
+		}
+		if err := moveOwner(tx, o, m.Addr); err != nil {
+			return err
+		}
+		tx.Put(&m)
+	}
+	dropLeases(tx, n, func(*inventory.Lease) bool { return true })
+	return nil
+}
+
+// moveOwner writes the new address into the object that has the old one.
+func moveOwner(tx *inventory.Tx, o *inventory.Owner, to netip.Addr) error {
+	if headHas(tx, to) {
+		return inventory.Errorf(inventory.KindRefused, "network", "", "%s would become %s, which belongs to a head", o.Addr, to)
+	}
+	if o.Type != ownerNode {
+		return nil
+	}
+	old, _ := tx.NodeByID(o.ID)
+	node := *old
+	node.Interfaces = cloneMap(old.Interfaces)
+	a := node.Interfaces[o.Iface]
+	if to.Is4() {
+		a.V4 = to
+	} else {
+		a.V6 = to
+	}
+	node.Interfaces[o.Iface] = a
+	tx.Put(&node)
+	return nil
+}
+
+func deleteNetwork(tx *inventory.Tx, c inventory.DeleteNetwork) error {
+	n, ok := tx.Network(c.Name)
+	if !ok {
+		return inventory.NotFound("network", c.Name)
+	}
+	var users []string
+	if !n.Range.IsZero() {
+		users = append(users, "[cluster/general]")
+	}
+	for g := range tx.Groups() {
+		uses := g.Domain == n.ID || slices.ContainsFunc(g.Interfaces, func(i inventory.Interface) bool {
+			return i.Network4 == n.ID || i.Network6 == n.ID
+		})
+		if uses {
+			users = append(users, "[group/"+g.Name+"]")
+		}
+	}
+	if len(users) > 0 {
+		return inUse("network", c.Name, users)
+	}
+	if o, ok := tx.Owner(n.NSIP); ok && o.Type == ownerNetwork {
+		tx.Delete(o)
+	}
+	for _, a := range n.Reserved {
+		release(tx, a)
+	}
+	dropLeases(tx, n, func(*inventory.Lease) bool { return true })
+	tx.Delete(n)
+	return nil
+}
+
+func inUse(object, name string, users []string) error {
+	e := inventory.Errorf(inventory.KindInUse, object, name, "%s is a dependency for the objects:", name)
+	e.Users = users
+	return e
+}
+
+func setRange(tx *inventory.Tx, c inventory.SetRange) error {
+	old, ok := tx.Network(c.Network)
+	if !ok {
+		return inventory.NotFound("network", c.Network)
+	}
+	n := *old
+	n.Range = c.Range
+	if c.Range.IsZero() {
+		n.Duty = inventory.Duty{Epoch: n.Duty.Epoch + 1}
+		dropLeases(tx, &n, func(*inventory.Lease) bool { return true })
+		tx.Put(&n)
+		return nil
+	}
+	refuse := func(format string, args ...any) error {
+		return inventory.Errorf(inventory.KindRefused, "network", n.Name, format, args...)
+	}
+	first, last := inventory.Hosts(n.Prefix)
+	for _, a := range []netip.Addr{c.Range.Start, c.Range.End} {
+		if !n.Prefix.Contains(a) || a.Less(first) || last.Less(a) {
+			return refuse("%s is no address of network '%s' (%s)", a, n.Name, n.Prefix)
+		}
+	}
+	if n.Prefix.Addr().Is6() {
+		return refuse("network '%s' is IPv6: DHCP is served on IPv4 networks only", n.Name)
+	}
+	if !attached(tx, &n) {
+		return refuse("no head has an address in network '%s' (%s), so none could answer DHCP there", n.Name, n.Prefix)
+	}
+	for o := range tx.Owners(c.Range.Start) {
+		if !c.Range.Contains(o.Addr) {
+			break
+		}
+		return refuse("%s lies in the range and is taken by %s", o.Addr, ownerName(tx, o))
+	}
+	for h := range tx.Heads() {
+		for _, p := range append([]netip.Prefix{netip.PrefixFrom(h.Address, 0)}, h.Addresses...) {
+			if c.Range.Contains(p.Addr()) {
+				return refuse("%s lies in the range and belongs to head '%s'", p.Addr(), h.Name)
+			}
+		}
+	}
+	dropLeases(tx, &n, func(l *inventory.Lease) bool { return !n.Range.Contains(l.Addr) })
+	tx.Put(&n)
+	return nil
+}
+
+func attached(tx *inventory.Tx, n *inventory.Network) bool {
+	for h := range tx.Heads() {
+		if _, ok := h.AddressIn(n.Prefix); ok {
+			return true
+		}
+	}
+	return false
+}
+
+func dropLeases(tx *inventory.Tx, n *inventory.Network, drop func(*inventory.Lease) bool) {
+	var gone []*inventory.Lease
+	for l := range tx.Leases() {
+		if l.Network == n.ID && drop(l) {
+			gone = append(gone, l)
+		}
+	}
+	for _, l := range gone {
+		tx.Delete(l)
+	}
+}
+
+func assignDuties(tx *inventory.Tx, c inventory.AssignDuties) error {
+	names := make([]string, 0, len(c.DHCP))
+	for name := range c.DHCP {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		old, ok := tx.Network(name)
+		if !ok {
+			continue // deleted since the leader looked
+		}
+		var holder inventory.ID
+		if h, ok := tx.Head(c.DHCP[name]); ok {
+			holder = h.ID
+		}
+		if old.Duty.Holder == holder {
+			continue
+		}
+		n := *old
+		n.Duty = inventory.Duty{Holder: holder, Epoch: old.Duty.Epoch + 1}
+		tx.Put(&n)
+	}
+	return nil
+}
+
+// leaseAddress gives a machine the pool address it had, or one that nobody had,
+// or the one whose lease ended first.
+func leaseAddress(tx *inventory.Tx, c inventory.LeaseAddress) (any, error) {
+	n, ok := tx.Network(c.Network)
+	if !ok {
+		return nil, inventory.NotFound("network", c.Network)
+	}
+	if node, ok := tx.NodeByMAC(c.MAC); ok {
+		if a, ok := tx.BootAddress(node, n.ID); ok {
+			return nil, inventory.Errorf(inventory.KindRefused, "lease", string(c.MAC), "%s is node '%s' and has %s in network '%s'", c.MAC, node.Name, a, n.Name)
+		}
+	}
+	lease := &inventory.Lease{Network: n.ID, MAC: c.MAC, Expires: c.At.Add(c.TTL)}
+	if old, ok := tx.Lease(n.ID, c.MAC); ok {
+		lease.Addr = old.Addr
+		if old.Expires.After(lease.Expires) {
+			lease.Expires = old.Expires // a clock that jumped back takes nothing away
+		}
+	} else if lease.Addr, ok = freeLease(tx, n, c); !ok {
+		return nil, inventory.Errorf(inventory.KindRefused, "network", n.Name, "the range %s-%s of network '%s' is used up: make it larger with luna cluster makedhcp", n.Range.Start, n.Range.End, n.Name)
+	}
+	tx.Put(lease)
+	return lease, nil
+}
+
+func freeLease(tx *inventory.Tx, n *inventory.Network, c inventory.LeaseAddress) (netip.Addr, bool) {
+	var ended []*inventory.Lease
+	for a := n.Range.Start; n.Range.Contains(a); a = a.Next() {
+		l, taken := tx.LeaseAt(a)
+		if !taken {
+			return a, true
+		}
+		if l.Expires.Before(c.At) {
+			ended = append(ended, l)
+		}
+	}
+	if len(ended) == 0 {
+		return netip.Addr{}, false
+	}
+	first := slices.MinFunc(ended, func(a, b *inventory.Lease) int {
+		return cmp.Or(a.Expires.Compare(b.Expires), a.Addr.Compare(b.Addr))
+	})
+	tx.Delete(first)
+	return first.Addr, true
+}

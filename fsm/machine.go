@@ -1,0 +1,127 @@
+// Package fsm is the replicated state machine: one switch over the commands of
+// package inventory, and nothing else that could make two heads differ.
+//
+// [Machine.Apply] is a pure function of the state and the command. It reads no
+// clock, no disk and no map in its random order; time and random identities
+// travel inside the command. A refusal is a result, not a failure. A command
+// happens whole or not at all.
+//
+// Readers take [Machine.View], an immutable value, and hold no lock. Whoever
+// reacts to the state is the same loop: look at View, make the world match,
+// wait for Changed.
+package fsm
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/clustervision/luna/inventory"
+)
+
+// Machine holds the inventory of one head. Make it with New.
+type Machine struct {
+	view atomic.Pointer[inventory.Inventory]
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced at each change
+}
+
+var _ raft.FSM = (*Machine)(nil)
+
+// New gives a machine in the empty state.
+func New() *Machine {
+	m := &Machine{changed: make(chan struct{})}
+	m.view.Store(inventory.Empty())
+	return m
+}
+
+// View gives the state as of now.
+func (m *Machine) View() *inventory.Inventory { return m.view.Load() }
+
+// Changed is closed when the state is no longer what View gave before the call
+// of Changed: take the channel first, then the view.
+func (m *Machine) Changed() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.changed
+}
+
+// Apply applies one committed entry and gives an inventory.Result. It panics on
+// an entry that this agent cannot understand: skipping it would make this head
+// differ from the others without anyone seeing it.
+func (m *Machine) Apply(entry *raft.Log) any {
+	e, err := inventory.Decode(entry.Data)
+	if err != nil {
+		panic(fmt.Sprintf("fsm: entry %d: %v", entry.Index, err))
+	}
+	inv := m.view.Load()
+	if e.Request != "" {
+		if r, ok := inv.Receipt(e.Request); ok {
+			return r
+		}
+	}
+	next, result := apply(inv, e, entry.Index)
+	if next != nil {
+		m.publish(next)
+	}
+	return result
+}
+
+// apply gives the next state, or none where the command is refused.
+func apply(inv *inventory.Inventory, e inventory.Envelope, index uint64) (*inventory.Inventory, inventory.Result) {
+	tx := inv.Begin()
+	defer tx.Abort()
+	value, err := dispatch(tx, e)
+	if err != nil {
+		return nil, inventory.Result{Error: inventory.AsError(err)}
+	}
+	var result inventory.Result
+	if value != nil {
+		if result.Value, err = json.Marshal(value); err != nil {
+			panic(fmt.Sprintf("fsm: entry %d: result %T: %v", index, value, err))
+		}
+	}
+	if e.Request != "" {
+		tx.Remember(e.Request, result)
+	}
+	return tx.Commit(index), result
+}
+
+func (m *Machine) publish(next *inventory.Inventory) {
+	m.view.Store(next)
+	m.mu.Lock()
+	close(m.changed)
+	m.changed = make(chan struct{})
+	m.mu.Unlock()
+}
+
+// Snapshot captures the state; writing it happens later, while commands go on.
+func (m *Machine) Snapshot() (raft.FSMSnapshot, error) { return snapshot{m.View()}, nil }
+
+// Restore replaces the state by a snapshot's.
+func (m *Machine) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	inv, err := inventory.Read(r)
+	if err != nil {
+		return err
+	}
+	m.publish(inv)
+	return nil
+}
+
+type snapshot struct{ inv *inventory.Inventory }
+
+func (s snapshot) Persist(sink raft.SnapshotSink) error {
+	if _, err := s.inv.WriteTo(sink); err != nil {
+		sink.Cancel()
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	return sink.Close()
+}
+
+func (snapshot) Release() {}
