@@ -146,7 +146,7 @@ type AddNetwork struct {
 
 // ChangeNetwork sets what is given. A new prefix moves every address with it.
 type ChangeNetwork struct {
-	Name       string        `json:"name"`
+	Name       string        `json:"name,omitempty"`
 	Prefix     *netip.Prefix `json:"prefix,omitempty"`
 	NSHostname *string       `json:"ns_hostname,omitempty"`
 	NSIP       *netip.Addr   `json:"ns_ip,omitempty"`
@@ -177,7 +177,7 @@ type AddOSImage struct {
 
 // ChangeOSImage sets what is given.
 type ChangeOSImage struct {
-	Name            string  `json:"name"`
+	Name            string  `json:"name,omitempty"`
 	Path            *string `json:"path,omitempty"`
 	KernVer         *string `json:"kernver,omitempty"`
 	KernOpts        *string `json:"kernopts,omitempty"`
@@ -221,7 +221,7 @@ type AddGroup struct {
 
 // ChangeGroup sets what is given. Domain "" clears it.
 type ChangeGroup struct {
-	Name       string  `json:"name"`
+	Name       string  `json:"name,omitempty"`
 	OSImage    *string `json:"osimage,omitempty"`
 	Domain     *string `json:"domain,omitempty"`
 	PreScript  *string `json:"prescript,omitempty"`
@@ -246,7 +246,7 @@ const (
 // ChangeInterface does one thing to one interface of a group, and to the
 // addresses of all its nodes.
 type ChangeInterface struct {
-	Group     string          `json:"group"`
+	Group     string          `json:"group,omitempty"`
 	Interface string          `json:"interface"`
 	Action    InterfaceAction `json:"action"`
 	Network   string          `json:"network,omitempty"` // setnet, delnet

@@ -172,6 +172,7 @@ type Status struct {
 	Time    time.Time `json:"time"`              // when the head received it
 	Head    string    `json:"head"`              // the head that received it
 	Version string    `json:"version,omitempty"` // the image version that the node boots
+	Failed  bool      `json:"failed,omitempty"`  // the stage failed and is tried again
 	Message string    `json:"message,omitempty"` // last lines of a failed stage
 }
 

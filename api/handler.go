@@ -1,0 +1,183 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/clustervision/luna/inventory"
+)
+
+// Role is what a caller may do.
+type Role int
+
+// The roles, each with all rights of the ones before it, but for RoleHead.
+const (
+	RoleNobody Role = iota // no certificate: may show a join token, and nothing else
+	RoleAdmin              // an admin credential
+	RoleLocal              // root on the head's own socket
+	RoleHead               // another head: may speak the heads' own language too
+)
+
+// Caller is who asks, as the connection proved it.
+type Caller struct {
+	Name string
+	Role Role
+}
+
+// StatusOf gives the HTTP status under which a refusal travels.
+func StatusOf(k inventory.Kind) int {
+	switch k {
+	case inventory.KindNotFound:
+		return http.StatusNotFound
+	case inventory.KindExists, inventory.KindInUse, inventory.KindRefused:
+		return http.StatusConflict
+	case inventory.KindInvalid:
+		return http.StatusBadRequest
+	case inventory.KindDenied:
+		return http.StatusForbidden
+	case inventory.KindUnavailable:
+		return http.StatusServiceUnavailable
+	case inventory.KindUnknown:
+		return http.StatusGatewayTimeout
+	}
+	return http.StatusInternalServerError
+}
+
+// refusal is an inventory.Error on its way out.
+type refusal struct{ e *inventory.Error }
+
+func (r refusal) Error() string                { return r.e.Error() }
+func (r refusal) GetStatus() int               { return StatusOf(r.e.Kind) }
+func (r refusal) MarshalJSON() ([]byte, error) { return json.Marshal(r.e) }
+func (refusal) ContentType(string) string      { return "application/json" }
+
+func refuse(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return refusal{inventory.Errorf(inventory.KindUnavailable, "", "", "gave up waiting: %v", err)}
+	}
+	return refusal{inventory.AsError(err)}
+}
+
+type callerKey struct{}
+
+// server is the Backend under HTTP.
+type server struct {
+	b   Backend
+	api huma.API
+}
+
+// Handler serves a head's API. who tells from the connection who asks.
+func Handler(b Backend, version string, who func(*http.Request) Caller) http.Handler {
+	mux := http.NewServeMux()
+	config := huma.DefaultConfig("Luna", version)
+	config.DocsPath, config.SchemasPath = "", ""
+	config.OpenAPIPath = "/v1/openapi"
+	config.CreateHooks = nil // no $schema member in answers
+	s := &server{b: b, api: humago.New(mux, config)}
+	s.cluster()
+	s.networks()
+	s.osimages()
+	s.groups()
+	s.nodes()
+	s.heads()
+	mux.HandleFunc("POST /v1/osimages/{name}/pack", s.pack)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := who(r)
+		if c.Role == RoleNobody && r.URL.Path != "/v1/admissions" {
+			writeError(w, inventory.Errorf(inventory.KindDenied, "", "", "a client certificate of this cluster is needed: use the admin credential, or the head's own socket as root"))
+			return
+		}
+		mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+	})
+}
+
+func writeError(w http.ResponseWriter, e *inventory.Error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(StatusOf(e.Kind))
+	_ = json.NewEncoder(w).Encode(e) // the peer is gone if this fails
+}
+
+func caller(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
+}
+
+// none is an input or output without content.
+type none struct{}
+
+// body is an input or output that is all body.
+type body[T any] struct{ Body T }
+
+// named is an input that is all path.
+type named struct {
+	Name string `path:"name"`
+}
+
+// change is an input with a name in the path and the rest in the body.
+type change[T any] struct {
+	Name string `path:"name"`
+	Body T
+}
+
+// on registers an operation for callers of at least that role.
+func on[I, O any](s *server, min Role, method, path, summary string, do func(ctx context.Context, in *I) (*O, error)) {
+	id := strings.ToLower(method) + strings.NewReplacer("/v1/", "-", "/", "-", "{", "", "}", "").Replace(path)
+	op := huma.Operation{
+		OperationID: id, Method: method, Path: path, Summary: summary,
+		MaxBodyBytes: 64 << 20, BodyReadTimeout: -1,
+	}
+	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		c := caller(ctx)
+		if c.Role < min {
+			return nil, refusal{inventory.Errorf(inventory.KindDenied, "", "", "'%s' may not do this: %s", c.Name, mayDo(min))}
+		}
+		out, err := do(ctx, in)
+		return out, refuse(err)
+	})
+}
+
+func mayDo(r Role) string {
+	switch r {
+	case RoleHead:
+		return "only heads may"
+	case RoleLocal:
+		return "only root on the head itself may, over its socket"
+	}
+	return "an admin credential is needed"
+}
+
+// propose puts a command through and gives no more than success or refusal.
+func (s *server) propose(ctx context.Context, c inventory.Command) error {
+	r, err := s.b.Propose(ctx, caller(ctx).Name, c)
+	if err != nil {
+		return err
+	}
+	return r.Into(nil)
+}
+
+// collect renders every element of a sequence; an empty list is [] in JSON.
+func collect[T, W any](inv *inventory.Inventory, seq func(func(*T) bool), render func(*inventory.Inventory, *T) W) *body[[]W] {
+	out := &body[[]W]{Body: []W{}}
+	for o := range seq {
+		out.Body = append(out.Body, render(inv, o))
+	}
+	return out
+}
+
+// expand reads a hostlist that names objects of a type.
+func expand(object, list string) ([]string, error) {
+	names, err := inventory.ExpandHostlist(list)
+	if err != nil {
+		return nil, inventory.Errorf(inventory.KindInvalid, object, list, "%v", err)
+	}
+	return names, nil
+}
