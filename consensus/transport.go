@@ -1,0 +1,143 @@
+package consensus
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+const (
+	// rpcTimeout bounds one raft message and its answer, a write to the follower's
+	// disk included. A snapshot gets more, by its size.
+	rpcTimeout = 5 * time.Second
+
+	// patience bounds how long replication to a head that is away waits for it to
+	// answer, before raft counts another failure.
+	patience = 30 * time.Second
+)
+
+// transport is raft's network transport, with two differences.
+//
+// It dials heads by name: each address that it hands to the stream layer is
+// "name@address:port", so that the certificate can be held against the name.
+//
+// And it takes up replication at once when a head comes back. Raft waits between
+// attempts, twice as long each time, up to ten seconds, and is not woken: but its
+// heartbeats to the same head go on several times a second, so they can tell.
+type transport struct {
+	*raft.NetworkTransport
+	stream *stream
+
+	// ready is closed when address may be called; raft starts to dial before New
+	// has everything in place.
+	ready   chan struct{}
+	address func(name string) (netip.AddrPort, bool)
+
+	mu   sync.Mutex
+	away map[raft.ServerID]chan struct{} // closed when a heartbeat gets through
+}
+
+var _ raft.WithPreVote = (*transport)(nil)
+
+func newTransport(s *stream, logger hclog.Logger) *transport {
+	t := &transport{stream: s, ready: make(chan struct{}), away: make(map[raft.ServerID]chan struct{})}
+	t.NetworkTransport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		ServerAddressProvider: t,
+		Logger:                logger,
+		Stream:                s,
+		MaxPool:               3,
+		Timeout:               rpcTimeout,
+	})
+	return t
+}
+
+// open lets raft dial, from now on.
+func (t *transport) open(address func(name string) (netip.AddrPort, bool)) {
+	t.address = address
+	close(t.ready)
+}
+
+// ServerAddr implements raft.ServerAddressProvider.
+func (t *transport) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	select {
+	case <-t.ready:
+	case <-t.stream.ctx.Done():
+		return "", ErrClosed
+	}
+	addr, ok := t.address(string(id))
+	if !ok {
+		return "", fmt.Errorf("the address of head %s is not known", id)
+	}
+	return raft.ServerAddress(string(id) + "@" + addr.String()), nil
+}
+
+// splitServer takes apart what ServerAddr has put together.
+func splitServer(server raft.ServerAddress) (name, addr string, err error) {
+	i := strings.LastIndexByte(string(server), '@')
+	if i <= 0 {
+		return "", "", fmt.Errorf("not dialing %s: the name of the head there is not known", server)
+	}
+	return string(server[:i]), string(server[i+1:]), nil
+}
+
+// EncodePeer gives the address without a name: this is what goes into messages
+// and to disk, and is compared there.
+func (t *transport) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte {
+	return []byte(addr)
+}
+
+// AppendEntries implements raft.Transport.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
+	heartbeat := req.PrevLogEntry == 0 && req.PrevLogTerm == 0 && len(req.Entries) == 0 && req.LeaderCommitIndex == 0
+	switch {
+	case heartbeat && err == nil:
+		t.answered(id)
+		return nil
+	case heartbeat || err == nil || !t.untilAnswered(id):
+		return err
+	}
+	return t.NetworkTransport.AppendEntries(id, target, req, resp)
+}
+
+func (t *transport) answered(id raft.ServerID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ch, ok := t.away[id]; ok {
+		close(ch)
+		delete(t.away, id)
+	}
+}
+
+// untilAnswered waits for a heartbeat of that head and reports whether one came.
+func (t *transport) untilAnswered(id raft.ServerID) bool {
+	t.mu.Lock()
+	ch, ok := t.away[id]
+	if !ok {
+		ch = make(chan struct{})
+		t.away[id] = ch
+	}
+	t.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.stream.ctx, patience)
+	defer cancel()
+	select {
+	case <-ch:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Close ends the transport and all its connections: raft's own would leave those
+// that others have opened until they close them.
+func (t *transport) Close() error {
+	err := t.NetworkTransport.Close() // closes the stream layer too
+	t.CloseStreams()
+	return err
+}
