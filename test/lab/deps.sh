@@ -1,0 +1,64 @@
+#!/bin/sh
+# Install what the lab and the tests run. This is the only list of these packages.
+#
+# It looks first and is silent and quick (some ten milliseconds) when nothing is missing, so the
+# Makefile calls it before every test and demo. `deps.sh --list` prints the list.
+set -eu
+
+# qemu-system-x86, ovmf      the machines, and their UEFI firmware (SeaBIOS comes with QEMU)
+# ipxe-qemu                  the network ROM that a BIOS machine boots with
+# ipxe                       the loaders that heads hand out: undionly.kpxe, ipxe.efi, snponly.efi
+# dnsmasq-base               a DHCP and TFTP server that is not ours, for the lab's own tests
+# mmdebstrap                 builds the Debian tree that is packed and booted
+# iproute2, util-linux       ip, tc, bridge; nsenter, unshare, flock
+# zstd, acl, attr,           independent checkers: an unpacked tree is compared by these and not by
+# libcap2-bin                the code that unpacked it
+# aria2                      a BitTorrent client that is not ours, for the tests of the swarm
+packages="qemu-system-x86 ovmf ipxe-qemu ipxe dnsmasq-base mmdebstrap iproute2 util-linux
+zstd acl attr libcap2-bin aria2"
+
+if [ "${1:-}" = --list ]; then
+	printf '%s\n' $packages
+	exit 0
+fi
+
+if ! command -v apt-get >/dev/null; then
+	echo "deps: this is not Debian: install the equivalents of these by hand:" $packages >&2
+	exit 1
+fi
+
+# One dpkg-query for all of them; a name that dpkg has never heard of goes to stderr and is
+# missing from the answer, which is what is asked.
+installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' $packages 2>/dev/null || true)
+missing=
+for package in $packages; do
+	case "
+$installed
+" in
+	*"
+$package installed
+"*) ;;
+	*) missing="$missing $package" ;;
+	esac
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+	echo "deps: not installed:$missing; run as root: apt-get install --no-install-recommends$missing" >&2
+	exit 1
+fi
+
+# Another apt may be at work on the same machine: wait for its lock and do not fail.
+apt="apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+echo "deps: installing$missing" >&2
+export DEBIAN_FRONTEND=noninteractive
+# The package lists may be absent (a container image) or too old to be good; a mirror of
+# something unrelated that cannot be reached is no reason to stop.
+$apt update >"$log" 2>&1 || echo "deps: apt-get update failed, trying with the old lists: $(tail -n 1 "$log")" >&2
+if ! $apt install -y --no-install-recommends $missing >"$log" 2>&1; then
+	tail -n 20 "$log" >&2
+	echo "deps: apt-get could not install:$missing" >&2
+	exit 1
+fi
