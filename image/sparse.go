@@ -56,22 +56,20 @@ func findSparse(f *os.File, size int64) (*sparseMap, error) {
 		if err != nil {
 			return nil, err
 		}
-		at = data - data%sparseBlock
-		for at < min(end, size) {
-			n, err := f.ReadAt(buf, at)
+		// Whole blocks, whatever the borders that the file system reports.
+		at = max(at, data-data%sparseBlock)
+		end = min(size, end+(-end&(sparseBlock-1)))
+		for at < end {
+			n, err := f.ReadAt(buf[:min(int64(len(buf)), end-at)], at)
 			if n == 0 || err != nil && err != io.EOF {
 				return nil, errors.Join(errChanged, err)
 			}
-			for b := 0; b < n && at+int64(b) < end; b += sparseBlock {
-				if block := buf[b:min(b+sparseBlock, n)]; !allZero(block) {
-					m.add(at+int64(b), int64(len(block)))
+			for block := range slices.Chunk(buf[:n], sparseBlock) {
+				if !allZero(block) {
+					m.add(at, int64(len(block)))
 				}
+				at += int64(len(block))
 			}
-			at += int64(n)
-		}
-		at = max(at, end)
-		if over := at % sparseBlock; over != 0 {
-			at += sparseBlock - over
 		}
 	}
 	m.coalesce()
