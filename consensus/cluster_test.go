@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,6 +22,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if spec := os.Getenv(childEnv); spec != "" {
+		runChild(spec)
+		return
+	}
 	flag.Parse()
 	goleak.VerifyTestMain(m)
 }
@@ -318,4 +323,3 @@ func (b *logBuffer) loud(text string) []string {
 	}
 	return lines
 }
-

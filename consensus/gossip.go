@@ -63,7 +63,7 @@ const (
 // has met since it started: memberlist forgets the dead after half a minute.
 type gossip struct {
 	cfg       *Config
-	raft      netip.AddrPort
+	raftAddr  netip.AddrPort
 	list      *memberlist.Memberlist
 	transport *gossipTransport
 	changed   signal
@@ -80,7 +80,7 @@ type gossip struct {
 // openGossip opens the port and begins to answer. raftAddr is what other heads
 // will learn of this one.
 func openGossip(cfg *Config, raftAddr netip.AddrPort, limit *limiter) (*gossip, error) {
-	g := &gossip{cfg: cfg, raft: raftAddr, members: make(map[string]Member)}
+	g := &gossip{cfg: cfg, raftAddr: raftAddr, members: make(map[string]Member)}
 	logger := newGossipLog(cfg.Logger, limit)
 	transport, err := listenGossip(cfg, memberlist.NetTransportConfig{Logger: logger})
 	if err != nil {
@@ -365,7 +365,7 @@ var (
 func (d gossipDelegate) NodeMeta(int) []byte {
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
-	meta, _ := json.Marshal(memberMeta{Raft: d.g.raft, Leaving: d.g.leaving}) // of these types, it cannot fail
+	meta, _ := json.Marshal(memberMeta{Raft: d.g.raftAddr, Leaving: d.g.leaving}) // of these types, it cannot fail
 	return meta
 }
 

@@ -126,10 +126,14 @@ func (r *replica) RemoveServer(ctx context.Context, name string) error {
 }
 
 func (r *replica) configure(ctx context.Context, doing, name string, begin func(time.Duration) raft.Future) error {
-	if err := r.await(ctx, begin); err != nil {
-		return fmt.Errorf("%s head %s: %w", doing, name, r.explain(err))
+	err := r.await(ctx, begin)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if explained := r.explain(err); !errors.Is(explained, ErrOutcomeUnknown) || ctx.Err() != nil || errors.Is(err, raft.ErrLeadershipLost) {
+		err = explained // else raft refuses it, and tells why
+	}
+	return fmt.Errorf("%s head %s: %w", doing, name, err)
 }
 
 // TransferLeadership hands leadership to another voter that is alive, and returns
