@@ -1,0 +1,138 @@
+package boot
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/clustervision/luna/inventory"
+)
+
+var sha256RE = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func isSHA256(s string) bool { return sha256RE.MatchString(s) }
+
+func (h *Handler) kernel(w http.ResponseWriter, r *http.Request) {
+	h.versionFile(w, r, func(v *inventory.ImageVersion) inventory.Artifact { return v.Kernel })
+}
+
+func (h *Handler) initrd(w http.ResponseWriter, r *http.Request) {
+	h.versionFile(w, r, func(v *inventory.ImageVersion) inventory.Artifact { return v.Initrd })
+}
+
+func (h *Handler) versionFile(w http.ResponseWriter, r *http.Request, artifact func(*inventory.ImageVersion) inventory.Artifact) {
+	v, ok := h.View().Version(r.PathValue("version"))
+	if !ok {
+		refuse(w, http.StatusNotFound, "no osimage has a version '%s'", r.PathValue("version"))
+		return
+	}
+	h.serve(w, r, artifact(v).SHA256)
+}
+
+// bootFile answers for the loaders, and for kernels and initrds under the names
+// that Luna 1.2 gave them.
+func (h *Handler) bootFile(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	if path, ok := h.Loaders.lookup(name); ok {
+		http.ServeFile(w, r, path)
+		return
+	}
+	if a, ok := legacyFile(h.View(), name); ok {
+		h.serve(w, r, a.SHA256)
+		return
+	}
+	refuse(w, http.StatusNotFound, "no loader, kernel or initrd has that name")
+}
+
+// legacyFile finds <osimage>-vmlinuz-<kernver> and <osimage>-initramfs-<kernver>
+// in the version that the osimage boots.
+func legacyFile(inv *inventory.Inventory, name string) (inventory.Artifact, bool) {
+	for image := range inv.OSImages() {
+		rest, ok := strings.CutPrefix(name, image.Name+"-")
+		if !ok {
+			continue
+		}
+		v, ok := inv.BootVersion(image.ID)
+		switch {
+		case !ok:
+		case rest == "vmlinuz-"+v.KernVer:
+			return v.Kernel, true
+		case rest == "initramfs-"+v.KernVer:
+			return v.Initrd, true
+		}
+	}
+	return inventory.Artifact{}, false
+}
+
+func (h *Handler) artifact(w http.ResponseWriter, r *http.Request) {
+	if !isSHA256(r.PathValue("sha256")) {
+		refuse(w, http.StatusNotFound, "an artifact is /artifacts/SHA256, in lower case hex")
+		return
+	}
+	h.serve(w, r, r.PathValue("sha256"))
+}
+
+// serve answers with an artifact. A head that has not got it says so at once:
+// whoever asks goes on to the next head.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, sha256 string) {
+	path, ok := h.Files(sha256)
+	if !ok {
+		refuse(w, http.StatusNotFound, "this head does not hold that file (yet): ask another head")
+		return
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		h.Logger.Error("cannot open an artifact that this head should hold", "path", path, "error", err)
+		refuse(w, http.StatusNotFound, "this head cannot read that file: ask another head")
+		return
+	}
+	defer f.Close()
+	// What a hash names never changes, so there is no time to compare.
+	w.Header().Set("ETag", `"`+sha256+`"`)
+	w.Header().Set("Content-Type", "application/octet-stream")
+	http.ServeContent(w, r, "", time.Time{}, f)
+}
+
+// OpenTFTP gives what TFTP serves under a name, to the asking address: the
+// loaders, and pxelinux.cfg/01-<mac> for firmware that reads it. The set is
+// closed: a name is looked up and never becomes a path. Any other is
+// fs.ErrNotExist.
+func (h *Handler) OpenTFTP(name string, from netip.Addr) (io.ReadSeekCloser, error) {
+	if path, ok := h.Loaders.lookup(name); ok {
+		return os.Open(path)
+	}
+	hw, ok := strings.CutPrefix(name, "pxelinux.cfg/01-")
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
+	mac, err := inventory.ParseMAC(hw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
+	s := Site{Inventory: h.View(), Live: h.Live}
+	if network, ok := s.Inventory.NetworkOf(from); ok {
+		s.At = network.Prefix
+	}
+	n, ok := s.Inventory.NodeByMAC(mac)
+	if !ok {
+		return nil, fmt.Errorf("%s: no node has that hardware address: %w", name, fs.ErrNotExist)
+	}
+	config, err := s.Syslinux(n, h.token(s.Inventory, n, from))
+	if err != nil {
+		return nil, err
+	}
+	h.Report(n, Report{Stage: StageBootRequest})
+	return nopCloser{bytes.NewReader([]byte(config))}, nil
+}
+
+// nopCloser makes a file of what is in memory.
+type nopCloser struct{ io.ReadSeeker }
+
+func (nopCloser) Close() error { return nil }

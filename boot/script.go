@@ -1,0 +1,218 @@
+package boot
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/clustervision/luna/inventory"
+)
+
+//go:embed templates
+var templateFiles embed.FS
+
+// templates are the scripts that machines read; goldens under testdata show
+// what becomes of them.
+//
+// The iPXE ones use only what Debian 12's build of 2019 has (no https, params,
+// imgverify, console). Its grammar in short: a line ends at a failed command
+// unless something is joined to it, "a || b || c" runs until one succeeds, an
+// empty command succeeds, a word that begins with '#' ends the line, and "chain
+// --replace" leaves the script for good once the next one has been fetched.
+// --timeout is in milliseconds without any progress: without it a head that
+// dies in the middle of an answer is waited for for ever.
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"quote":   quote,
+	"comment": func(s string) string { return "#   " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n#   ") },
+}).ParseFS(templateFiles, "templates/*"))
+
+func render(name string, data any) string {
+	var b bytes.Buffer
+	if err := templates.ExecuteTemplate(&b, name, data); err != nil {
+		panic(err) // a template and its data do not fit: a bug that any golden test shows
+	}
+	return b.String()
+}
+
+// quote makes one word of the shell out of any text.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+const (
+	// initrdName is the initrd's name inside iPXE. A kernel with an EFI stub
+	// finds it only by initrd=NAME on its command line; under a BIOS that
+	// argument does nothing.
+	initrdName = "initrd.img"
+	// fetchRounds times 5 s of sleep is how long the boot script goes on
+	// asking all heads: at least 75 s, for a switch port with spanning tree
+	// forwards nothing for 30 to 50 s after its link has come up.
+	fetchRounds = 15
+	// menuTimeout is what the menu waits for a key where nobody knows the
+	// machine, as in Luna 1.2. A known node came to boot: it gets as long as it
+	// takes to press a key that is already under the finger.
+	menuTimeout      = 10 * time.Second
+	menuTimeoutKnown = 2 * time.Second
+	// maxCmdline is what a kernel on x86 takes (COMMAND_LINE_SIZE less the end
+	// mark); it cuts off the rest without a word.
+	maxCmdline = 2047
+	// maxKernelHeads bounds luna.heads= for the sake of maxCmdline. The plan
+	// names all heads.
+	maxKernelHeads = 8
+)
+
+// Menu gives the iPXE menu for the machine of that MAC: seven items, of which
+// the default asks what to boot. An unknown machine goes on asking, every 13 s.
+//
+// list puts the names of all nodes in it, which is what a menu is for where
+// somebody sits before it; but it grows with the site and every unknown machine
+// fetches its menu again and again, so it comes only when asked for, or where
+// no MAC is given.
+func (s Site) Menu(mac inventory.MAC, list bool) string {
+	data := struct {
+		MAC     inventory.MAC
+		Node    string
+		Timeout int64
+		List    bool
+		Items   string
+		Heads   []string
+		Path    string
+	}{MAC: mac, Timeout: menuTimeout.Milliseconds(), List: list || mac == "", Heads: s.heads(mac, s.At, nil), Path: menuPath(mac)}
+	if n, ok := s.Inventory.NodeByMAC(mac); ok && mac != "" {
+		data.Node, data.Timeout = n.Name, menuTimeoutKnown.Milliseconds()
+	}
+	if data.List {
+		data.Items = s.nodeItems()
+	}
+	return render("menu.ipxe", data)
+}
+
+// nodeItems gives a menu item for each node. It is not left to the template,
+// which takes a tenth of a second for ten thousand.
+func (s Site) nodeItems() string {
+	var b strings.Builder
+	for n := range s.Inventory.Nodes() {
+		b.WriteString("item " + n.Name + " " + n.Name + "\n")
+	}
+	return b.String()
+}
+
+// BootScript gives the iPXE script that boots the node: its own disk, or the
+// kernel and the initrd of its osimage, from whichever head has them. Where
+// there is nothing to boot the script says so on the console and asks again.
+func (s Site) BootScript(n *inventory.Node, token string) string {
+	if n.LocalBoot {
+		return render("localboot.ipxe", struct{ Node string }{n.Name})
+	}
+	at := s.where(n)
+	data := struct {
+		Node, Image, Version, Reason, Args, Initrd, Path string
+		Rounds                                           int
+		Heads                                            []string
+	}{Node: n.Name, Initrd: initrdName, Path: menuPath(n.MAC), Rounds: fetchRounds}
+	image, version, err := s.version(n)
+	if err == nil {
+		data.Args, err = s.kernelArgs(n, image, token)
+	}
+	if err != nil {
+		data.Reason, data.Heads = err.Error(), s.heads(n.MAC, at, nil)
+		return render("wait.ipxe", data)
+	}
+	data.Image, data.Version, data.Heads = image.Name, version.ID, s.heads(n.MAC, at, version)
+	return render("boot.ipxe", data)
+}
+
+// Syslinux gives the same as a pxelinux configuration, for firmware that reads
+// that (petitboot on OpenPOWER). It cannot try one head after the other, so it
+// names one that has the files. The error says why there is nothing to boot.
+func (s Site) Syslinux(n *inventory.Node, token string) (string, error) {
+	data := struct {
+		Node, Head, Version, Args string
+		LocalBoot                 bool
+	}{Node: n.Name, LocalBoot: n.LocalBoot}
+	if n.LocalBoot {
+		return render("syslinux.cfg", data), nil
+	}
+	image, version, err := s.version(n)
+	if err != nil {
+		return "", err
+	}
+	heads := s.heads(n.MAC, s.where(n), version)
+	if data.Args, err = s.kernelArgs(n, image, token); err != nil {
+		return "", err
+	}
+	data.Version, data.Head = version.ID, heads[0]
+	return render("syslinux.cfg", data), nil
+}
+
+// version gives what the node boots. The refusal says what is missing.
+func (s Site) version(n *inventory.Node) (*inventory.OSImage, *inventory.ImageVersion, error) {
+	g, ok := s.Inventory.GroupByID(n.Group)
+	if !ok {
+		return nil, nil, inventory.Errorf(inventory.KindRefused, "node", n.Name, "node '%s' is in no group", n.Name)
+	}
+	image, ok := s.Inventory.OSImageByID(g.OSImage)
+	if !ok {
+		return nil, nil, inventory.Errorf(inventory.KindRefused, "group", g.Name, "group '%s' has no osimage: luna group change %s --osimage IMAGE", g.Name, g.Name)
+	}
+	if v, ok := s.Inventory.BootVersion(image.ID); ok {
+		return image, v, nil
+	}
+	held := 0
+	for v := range s.Inventory.VersionsOf(image.ID) {
+		held = max(held, len(v.Holders))
+	}
+	if held == 0 {
+		return nil, nil, inventory.Errorf(inventory.KindRefused, "osimage", image.Name, "osimage '%s' is not packed: luna osimage pack %s", image.Name, image.Name)
+	}
+	return nil, nil, inventory.Errorf(inventory.KindRefused, "osimage", image.Name,
+		"osimage '%s' is on %d of the %d heads that must hold it before it is booted: wait until they have fetched it", image.Name, held, s.Inventory.Replicas())
+}
+
+// kernelArgs gives the kernel's command line: what Luna 1.2 put there, in its
+// order, with luna-install's additions before the image's own options, so that
+// those can override them.
+func (s Site) kernelArgs(n *inventory.Node, image *inventory.OSImage, token string) (string, error) {
+	if !plainWords(image.KernOpts) {
+		return "", inventory.Errorf(inventory.KindRefused, "osimage", image.Name,
+			"the kernel options of osimage '%s' hold a word that iPXE would take for its own: luna osimage change %s --kernopts OPTIONS", image.Name, image.Name)
+	}
+	heads := s.heads(n.MAC, s.where(n), nil)
+	args := []string{"root=luna"}
+	if _, address, ok := s.bootAddress(n); ok && n.MAC != "" {
+		args = append(args, "luna.bootproto=static", "luna.mac="+string(n.MAC), "luna.ip="+address.String())
+	} else {
+		args = append(args, "luna.bootproto=dhcp")
+	}
+	service := 0
+	if n.Service {
+		service = 1
+	}
+	args = append(args,
+		"luna.url=http://"+heads[0]+"/luna",
+		"luna.node="+n.Name,
+		"luna.hostname="+s.Inventory.Hostname(n),
+		fmt.Sprintf("luna.service=%d", service),
+		"initrd="+initrdName,
+		"luna.token="+token,
+		"luna.heads="+strings.Join(heads[:min(len(heads), maxKernelHeads)], ","))
+	line := strings.Join(append(args, strings.Fields(image.KernOpts)...), " ")
+	if len(line) > maxCmdline {
+		return "", inventory.Errorf(inventory.KindRefused, "osimage", image.Name,
+			"the kernel command line of node '%s' would be %d bytes long and the kernel takes %d: shorten the kernel options of osimage '%s'", n.Name, len(line), maxCmdline, image.Name)
+	}
+	return line, nil
+}
+
+// plainWords tells whether iPXE passes the words on as they are. It has no way
+// to quote: it splits at blanks, joins commands by ||, && and ;, takes # for a
+// comment and expands ${}.
+func plainWords(s string) bool {
+	for _, w := range strings.Fields(s) {
+		if w == "||" || w == "&&" || w == ";" || w[0] == '#' || strings.Contains(w, "${") {
+			return false
+		}
+	}
+	return true
+}
