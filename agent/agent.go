@@ -1,0 +1,173 @@
+// Package agent is what runs on a head: the one place where consensus, boot
+// services, images and the API meet. It holds no rules of its own about nodes;
+// it opens, starts, connects and stops.
+//
+// An agent begins as nobody: it serves its local socket and waits. By
+// [Agent.Init] or [Agent.Join] it becomes a member, and is one again after each
+// restart, from disk. A member runs in two stages: the edge (API, DHCP, TFTP,
+// HTTP, images) inside the core (Raft, gossip, swarm). It stops edge first, so
+// that nodes go elsewhere while this head can still answer; then it hands over
+// leadership and leaves.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/fsm"
+	"github.com/clustervision/luna/inventory"
+)
+
+// Agent is one head. Make it with New and run it with Run, once.
+type Agent struct {
+	cfg     Config
+	log     *slog.Logger
+	machine *fsm.Machine
+	socket  net.Listener
+
+	becoming sync.Mutex    // held while Init or Join is at work
+	member   chan struct{} // closed once m is set
+	m        *member
+}
+
+var _ api.Backend = (*Agent)(nil)
+
+// New takes the data directory, opens the socket and, where this head is a
+// member already, every port of its services. Run must follow, or Close.
+func New(cfg Config) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	a := &Agent{cfg: cfg, log: cfg.Logger, machine: fsm.New(), member: make(chan struct{})}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	id, err := loadIdentity(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	if id != nil && id.Name != cfg.Name {
+		return nil, fmt.Errorf("%s belongs to head '%s', but this agent is to be '%s': set name to '%s', or use an empty data-dir", cfg.DataDir, id.Name, cfg.Name, id.Name)
+	}
+	if a.socket, err = listenSocket(cfg.Socket); err != nil {
+		return nil, err
+	}
+	if id != nil {
+		m, err := newMember(cfg, a.machine, id)
+		if err != nil {
+			a.socket.Close()
+			return nil, err
+		}
+		a.become(m)
+	}
+	return a, nil
+}
+
+func (a *Agent) become(m *member) {
+	a.m = m
+	close(a.member)
+}
+
+// self gives the member, or the refusal that there is none.
+func (a *Agent) self() (*member, error) {
+	select {
+	case <-a.member:
+		return a.m, nil
+	default:
+		return nil, inventory.NotFound("cluster", "general")
+	}
+}
+
+// listenSocket opens the local socket for root alone. A socket file that nobody
+// listens on is what a crash left behind.
+func listenSocket(path string) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("another agent listens on %s: stop it, or give this one another --socket and --data-dir", path)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make the directory of the socket: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove the old socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("open the socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("protect the socket: %w", err)
+	}
+	return l, nil
+}
+
+// Run serves until ctx ends, and then stops in order; nil if nothing failed.
+func (a *Agent) Run(ctx context.Context) error {
+	local := func(*http.Request) api.Caller { return api.Caller{Name: "root@" + a.cfg.Name, Role: api.RoleLocal} }
+	edge, edgeCtx := errgroup.WithContext(ctx)
+	edge.Go(func() error {
+		return serve(edgeCtx, a.socket, api.Handler(a, a.cfg.Version, local), a.log)
+	})
+	edge.Go(func() error {
+		select {
+		case <-edgeCtx.Done():
+			return nil
+		case <-a.member:
+		}
+		return a.m.run(edgeCtx, a)
+	})
+	err := edge.Wait()
+	a.log.Info("agent stopped")
+	return err
+}
+
+// Close ends an agent that is not run, or cuts one short as kill -9 would: the
+// other heads see it fail. It is for tests.
+func (a *Agent) Close() error {
+	err := a.socket.Close()
+	select {
+	case <-a.member:
+		err = errors.Join(err, a.m.close())
+	default:
+	}
+	return err
+}
+
+// serve answers HTTP on the listener until ctx ends; requests in flight then
+// have two seconds.
+func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	s := &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if s.Shutdown(grace) != nil {
+		s.Close()
+	}
+	<-done
+	return nil
+}

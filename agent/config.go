@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/clustervision/luna/consensus"
+	"github.com/clustervision/luna/inventory"
+)
+
+// Config is what an agent must know about its machine. What is true of the
+// whole cluster is in the inventory instead. Two agents share a machine when
+// their Name, DataDir, Bind and Socket differ.
+type Config struct {
+	// Name is the head's name in the mesh: unique, and the same for ever.
+	Name string
+	// DataDir holds all that the agent keeps: identity, Raft, artifacts. Mode 0700.
+	DataDir string
+	// Socket is the path of the unix socket that the local CLI talks to, open to
+	// root alone.
+	Socket string
+	// Bind is the address to listen on, and by which others reach this head. The
+	// zero address means all of the machine's; others then reach the head at the
+	// frontend address, or at the one from which it joined.
+	Bind netip.Addr
+
+	// APIPort is for people and heads (TLS), HTTPPort for nodes. 0 is any free port.
+	APIPort, HTTPPort int
+	// RaftPort and GossipPort are for heads. 0 is any free port.
+	RaftPort, GossipPort int
+	// TFTPPort and DHCPPort are 69 and 67 wherever firmware is to find them; -1
+	// turns the service off.
+	TFTPPort, DHCPPort int
+	// SwarmPortMin and SwarmPortMax bound the ports of the swarm. 0 is any free port.
+	SwarmPortMin, SwarmPortMax int
+
+	// IPXEDirs is where the distribution keeps iPXE's loaders; empty means the
+	// usual places.
+	IPXEDirs []string
+	// Installer is the static luna-install that goes into initrds.
+	Installer string
+
+	// Version is what the agent says it is.
+	Version string
+	// Timing is that of package consensus; zero is its default.
+	Timing consensus.Timing
+	// Logger is slog.Default() if nil.
+	Logger *slog.Logger
+}
+
+// Defaults gives the configuration of an agent that has its machine to itself.
+func Defaults() Config {
+	return Config{
+		DataDir: "/var/lib/luna", Socket: "/run/luna/luna.sock",
+		APIPort: 7051, HTTPPort: 7050, RaftPort: 8300, GossipPort: 7946,
+		TFTPPort: 69, DHCPPort: 67, SwarmPortMin: 7052, SwarmPortMax: 7200,
+		Installer: "/usr/lib/luna/luna-install",
+	}
+}
+
+// Validate tells everything that is wrong with the configuration.
+func (c *Config) Validate() error {
+	var errs []error
+	if err := inventory.CheckName("head", c.Name); err != nil {
+		errs = append(errs, fmt.Errorf("name: %w", err))
+	}
+	for key, path := range map[string]string{"data-dir": c.DataDir, "socket": c.Socket} {
+		if !filepath.IsAbs(path) {
+			errs = append(errs, fmt.Errorf("%s: must be an absolute path, not '%s'", key, path))
+		}
+	}
+	if len(c.Socket) > 107 {
+		errs = append(errs, fmt.Errorf("socket: '%s' is longer than the 107 bytes that the kernel allows", c.Socket))
+	}
+	for key, port := range map[string]int{
+		"api-port": c.APIPort, "http-port": c.HTTPPort, "raft-port": c.RaftPort, "gossip-port": c.GossipPort,
+		"swarm-port-min": c.SwarmPortMin, "swarm-port-max": c.SwarmPortMax,
+	} {
+		if port < 0 || port > 65535 {
+			errs = append(errs, fmt.Errorf("%s: %d is no port", key, port))
+		}
+	}
+	if c.SwarmPortMax < c.SwarmPortMin {
+		errs = append(errs, fmt.Errorf("swarm-port-max: %d is below swarm-port-min %d", c.SwarmPortMax, c.SwarmPortMin))
+	}
+	return errors.Join(errs...)
+}

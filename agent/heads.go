@@ -1,0 +1,190 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/consensus"
+	"github.com/clustervision/luna/inventory"
+)
+
+// View gives the inventory as this head knows it.
+func (a *Agent) View() *inventory.Inventory { return a.machine.View() }
+
+// Self tells how this head is.
+func (a *Agent) Self(context.Context) (api.HeadStatus, error) {
+	s := api.HeadStatus{Name: a.cfg.Name, Version: a.cfg.Version, Warnings: []string{}, Progress: map[string]float64{}}
+	m, err := a.self()
+	if err != nil {
+		return s, nil
+	}
+	s.Member = true
+	s.Leader, _ = m.peer.Leader()
+	s.AppliedIndex, s.CommitIndex = m.peer.AppliedIndex(), m.peer.CommitIndex()
+	s.Warnings = m.warn.list()
+	s.Progress = m.reports.progress()
+	return s, nil
+}
+
+// askEach asks every other head that is alive, at the same time, each with the
+// same short deadline; who does not answer is left out.
+func (m *member) askEach(ctx context.Context) map[string]api.HeadStatus {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	alive := m.alive()
+	var (
+		mu  sync.Mutex
+		wg  sync.WaitGroup
+		got = map[string]api.HeadStatus{}
+	)
+	for h := range m.machine.View().Heads() {
+		if h.Name == m.cfg.Name || !alive[h.Name] {
+			continue
+		}
+		wg.Go(func() {
+			s, err := m.clientOf(h).Self(ctx)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			got[h.Name] = s
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return got
+}
+
+// Heads tells of every head, as seen from this one.
+func (a *Agent) Heads(ctx context.Context) ([]api.Head, error) {
+	m, err := a.self()
+	if err != nil {
+		return nil, err
+	}
+	status := m.askEach(ctx)
+	status[m.cfg.Name], _ = a.Self(ctx)
+	members := map[string]consensus.Member{}
+	for _, p := range m.peer.Members() {
+		members[p.Name] = p
+	}
+	servers, err := m.peer.Servers()
+	if err != nil {
+		return nil, err
+	}
+	leader, _ := m.peer.Leader()
+	inv := m.machine.View()
+	heads := []api.Head{}
+	for h := range inv.Heads() {
+		w := api.Head{
+			Name: h.Name, Address: h.Address, Version: h.Version, Joined: h.Joined, Leader: h.Name == leader,
+			State: "failed", Role: "joining", AppliedIndex: status[h.Name].AppliedIndex, Networks: []string{},
+		}
+		if p, ok := members[h.Name]; ok {
+			w.State, w.Since = string(p.State), p.Since
+		}
+		for _, s := range servers {
+			if s.Name == h.Name {
+				w.Role = "nonvoter"
+				if s.Voter {
+					w.Role = "voter"
+				}
+			}
+		}
+		for n := range inv.Networks() {
+			if n.Duty.Holder == h.ID && !n.Range.IsZero() {
+				w.Networks = append(w.Networks, n.Name)
+			}
+		}
+		heads = append(heads, w)
+	}
+	return heads, nil
+}
+
+// Progress gives the running downloads of the nodes, from whichever head they
+// report to.
+func (a *Agent) Progress(ctx context.Context, _ []string) map[string]float64 {
+	m, err := a.self()
+	if err != nil {
+		return nil
+	}
+	all := m.reports.progress()
+	for _, s := range m.askEach(ctx) {
+		for node, percent := range s.Progress {
+			all[node] = max(all[node], percent)
+		}
+	}
+	return all
+}
+
+// quorum says how many heads are away, and which, since when.
+func (m *member) quorum() string {
+	servers, err := m.peer.Servers()
+	if err != nil {
+		return err.Error()
+	}
+	members := map[string]consensus.Member{}
+	for _, p := range m.peer.Members() {
+		members[p.Name] = p
+	}
+	voters := 0
+	var away []string
+	for _, s := range servers {
+		if !s.Voter {
+			continue
+		}
+		voters++
+		switch p, ok := members[s.Name]; {
+		case s.Name == m.cfg.Name:
+		case !ok:
+			away = append(away, s.Name+" not seen since this head started")
+		case p.State != consensus.Alive:
+			away = append(away, fmt.Sprintf("%s since %s", s.Name, p.Since.Format("15:04:05")))
+		}
+	}
+	if len(away) == 0 {
+		return fmt.Sprintf("the %d heads have not agreed on a leader: try again in a few seconds", voters)
+	}
+	text := fmt.Sprintf("%d of %d heads unreachable: %s", len(away), voters, strings.Join(away, ", "))
+	if 2*(voters-len(away)) > voters {
+		return text + "; the others are choosing a leader: try again in a few seconds"
+	}
+	return text + "; nodes that are known go on booting"
+}
+
+// warnings is what is wrong on this head now, in words, by what it is about.
+type warnings struct {
+	mu   sync.Mutex
+	text map[string]string
+}
+
+// set replaces the warning about a subject; nil ends it.
+func (w *warnings) set(subject string, err error) (changed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.text == nil {
+		w.text = map[string]string{}
+	}
+	was := w.text[subject]
+	if err == nil {
+		delete(w.text, subject)
+		return was != ""
+	}
+	w.text[subject] = err.Error()
+	return was != err.Error()
+}
+
+func (w *warnings) list() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := []string{}
+	for _, subject := range slices.Sorted(maps.Keys(w.text)) {
+		list = append(list, subject+": "+w.text[subject])
+	}
+	return list
+}

@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/clustervision/luna/inventory"
+	"github.com/clustervision/luna/pki"
+)
+
+// identity is what makes this head a member, kept in DataDir/identity.json. It
+// is written once, when the head begins or joins a cluster.
+type identity struct {
+	Cluster     string     `json:"cluster"` // UUID
+	Name        string     `json:"name"`
+	Address     netip.Addr `json:"address"` // by which others reach it, where Bind does not say
+	Key         string     `json:"key"`
+	Certificate string     `json:"certificate"`
+	CA          string     `json:"ca"`
+	GossipKey   []byte     `json:"gossip_key"`
+	// Seeds are gossip addresses of other heads at the time of joining; later ones
+	// are in the inventory.
+	Seeds []string `json:"seeds"`
+	// Init is the cluster that this head is to begin. It is proposed again after a
+	// crash until it is in the inventory.
+	Init *inventory.InitCluster `json:"init,omitempty"`
+}
+
+func identityPath(dir string) string { return filepath.Join(dir, "identity.json") }
+
+// loadIdentity gives nil where the head is no member yet.
+func loadIdentity(dir string) (*identity, error) {
+	b, err := os.ReadFile(identityPath(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read this head's identity: %w", err)
+	}
+	id := new(identity)
+	if err := json.Unmarshal(b, id); err != nil {
+		return nil, fmt.Errorf("read this head's identity: %s is damaged (%w): restore it from a backup, or remove the head with `luna head remove` on another one, empty %s, and join anew", identityPath(dir), err, dir)
+	}
+	return id, nil
+}
+
+func (id *identity) save(dir string) error {
+	b, err := json.MarshalIndent(id, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writeFile(identityPath(dir), b); err != nil {
+		return fmt.Errorf("keep this head's identity: %w", err)
+	}
+	return nil
+}
+
+// writeFile replaces a file so that a crash leaves the old one or the new one.
+func writeFile(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // nothing is left there after the rename
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// tls gives this head's certificate and the one authority it believes.
+func (id *identity) tls() (*tls.Config, error) {
+	cert, err := tls.X509KeyPair([]byte(id.Certificate+id.CA), []byte(id.Key))
+	if err != nil {
+		return nil, fmt.Errorf("this head's certificate: %w", err)
+	}
+	ca, err := pki.ParseCert([]byte(id.CA))
+	if err != nil {
+		return nil, fmt.Errorf("the cluster's certificate: %w", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(ca)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert},
+		RootCAs: pool, ClientCAs: pool,
+	}, nil
+}
+
+// joinKey gives the private key with which this head asks to join. It is kept,
+// so that a join whose answer was lost can be repeated with the same token.
+func joinKey(dir string) (crypto.Signer, error) {
+	path := filepath.Join(dir, "join.key")
+	if b, err := os.ReadFile(path); err == nil {
+		if key, err := pki.ParseKey(b); err == nil {
+			return key, nil
+		}
+	}
+	key, err := pki.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	text, err := pki.KeyPEM(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeFile(path, []byte(text)); err != nil {
+		return nil, fmt.Errorf("keep this head's key: %w", err)
+	}
+	return key, nil
+}

@@ -1,0 +1,320 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/consensus"
+	"github.com/clustervision/luna/fsm"
+	"github.com/clustervision/luna/image"
+	"github.com/clustervision/luna/inventory"
+	"github.com/clustervision/luna/pki"
+	"github.com/clustervision/luna/swarm"
+)
+
+// member is this head as one of several: all that needs an identity.
+type member struct {
+	cfg     Config
+	log     *slog.Logger
+	id      *identity
+	tls     *tls.Config
+	address netip.Addr
+
+	machine *fsm.Machine
+	peer    *consensus.Peer
+	store   *image.Store
+	swarm   *swarm.Swarm
+	tracker *swarm.Tracker
+	apiL    net.Listener
+	httpL   net.Listener
+
+	reports *reports
+	warn    warnings
+	packing sync.Mutex // one image at a time: packing takes every CPU
+
+	clientsMu sync.Mutex
+	clients   map[string]*api.Client // of other heads, by name and address
+}
+
+// newMember opens everything, or nothing.
+func newMember(cfg Config, machine *fsm.Machine, id *identity) (_ *member, err error) {
+	m := &member{
+		cfg: cfg, log: cfg.Logger, id: id, address: id.Address, machine: machine,
+		reports: newReports(), clients: map[string]*api.Client{},
+	}
+	if specific(cfg.Bind) {
+		m.address = cfg.Bind
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.close())
+		}
+	}()
+	if m.tls, err = id.tls(); err != nil {
+		return nil, err
+	}
+	if m.apiL, err = listen(cfg.Bind, cfg.APIPort, "api-port"); err != nil {
+		return nil, err
+	}
+	if m.httpL, err = listen(cfg.Bind, cfg.HTTPPort, "http-port"); err != nil {
+		return nil, err
+	}
+	if m.store, err = image.Open(filepath.Join(cfg.DataDir, "artifacts")); err != nil {
+		return nil, err
+	}
+	m.tracker = swarm.NewTracker(swarm.TrackerConfig{Known: m.knownArtifact})
+	if m.swarm, err = swarm.New(swarm.Config{
+		Listen: cfg.Bind, PortMin: cfg.SwarmPortMin, PortMax: cfg.SwarmPortMax,
+		PeerName: cfg.Name, Logger: cfg.Logger,
+	}); err != nil {
+		return nil, fmt.Errorf("open the swarm: %w", err)
+	}
+	if m.peer, err = consensus.New(consensus.Config{
+		Name: cfg.Name, Dir: filepath.Join(cfg.DataDir, "raft"), Bind: cfg.Bind, Advertise: m.address,
+		RaftPort: cfg.RaftPort, GossipPort: cfg.GossipPort, GossipKey: id.GossipKey,
+		TLS: m.tls.Clone(), Authorize: onlyHeads, Seeds: m.seeds, Timing: cfg.Timing, Logger: cfg.Logger,
+	}, machine); err != nil {
+		return nil, fmt.Errorf("open raft and gossip: %w", err)
+	}
+	m.peer.WhileLeader(m.lead)
+	return m, nil
+}
+
+func (m *member) close() error {
+	var errs []error
+	for _, l := range []net.Listener{m.apiL, m.httpL} {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
+	}
+	if m.peer != nil {
+		errs = append(errs, m.peer.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// specific tells whether an address names one of the machine's, not all.
+func specific(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
+
+func listen(bind netip.Addr, port int, key string) (net.Listener, error) {
+	host := ""
+	if specific(bind) {
+		host = bind.String()
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return l, nil
+}
+
+func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
+
+func onlyHeads(c *x509.Certificate) error {
+	if pki.RoleOf(c) != pki.Head {
+		return fmt.Errorf("'%s' is not a head", c.Subject.CommonName)
+	}
+	return nil
+}
+
+// seeds gives the gossip addresses of the other heads, as far as known.
+func (m *member) seeds() []string {
+	seeds := slices.Clone(m.id.Seeds)
+	for h := range m.machine.View().Heads() {
+		if h.Name != m.cfg.Name {
+			seeds = append(seeds, netip.AddrPortFrom(h.Address, uint16(h.GossipPort)).String())
+		}
+	}
+	slices.Sort(seeds)
+	return slices.Compact(seeds)
+}
+
+// run is the member's life: the edge inside the core.
+func (m *member) run(ctx context.Context, backend api.Backend) error {
+	coreCtx, stopCore := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopCore()
+	core, coreCtx := errgroup.WithContext(coreCtx)
+	core.Go(func() error { return m.peer.Run(coreCtx) })
+	core.Go(func() error { return m.swarm.Run(coreCtx) })
+
+	edgeCtx, stopEdge := context.WithCancel(ctx)
+	defer stopEdge()
+	context.AfterFunc(coreCtx, stopEdge)
+	edge, edgeCtx := errgroup.WithContext(edgeCtx)
+	edge.Go(func() error { return m.begin(edgeCtx) })
+	edge.Go(func() error {
+		l := tls.NewListener(m.apiL, m.serverTLS())
+		return serve(edgeCtx, l, api.Handler(backend, m.cfg.Version, callerOf), m.log)
+	})
+	edge.Go(func() error { return m.serveNodes(edgeCtx) })
+	edge.Go(func() error { return m.keepRegistered(edgeCtx) })
+	edge.Go(func() error { return m.keepImages(edgeCtx) })
+	edge.Go(func() error { return m.sendReports(edgeCtx) })
+
+	err := edge.Wait()
+	stopCore()
+	return errors.Join(err, core.Wait(), m.close())
+}
+
+// begin makes the cluster that this head was told to begin, unless it is there.
+func (m *member) begin(ctx context.Context) error {
+	if m.id.Init == nil {
+		return nil
+	}
+	if has, err := m.peer.HasState(); err != nil {
+		return err
+	} else if !has {
+		if err := m.peer.Bootstrap(ctx); err != nil {
+			return fmt.Errorf("begin the cluster: %w", err)
+		}
+	}
+	for {
+		changed := m.machine.Changed()
+		if _, ok := m.machine.View().Cluster(); ok {
+			break
+		}
+		c := *m.id.Init
+		c.Head = m.describe()
+		if _, err := m.propose(ctx, m.cfg.Name, c); err != nil && ctx.Err() == nil {
+			m.log.Warn("the cluster is not begun yet", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-time.After(time.Second):
+		}
+	}
+	m.id.Init = nil
+	return m.id.save(m.cfg.DataDir)
+}
+
+// describe gives this head as the inventory should know it.
+func (m *member) describe() inventory.Head {
+	return inventory.Head{
+		Name: m.cfg.Name, Address: m.address, Addresses: localAddresses(m.address),
+		APIPort: portOf(m.apiL), HTTPPort: portOf(m.httpL),
+		RaftPort: int(m.peer.RaftAddr().Port()), GossipPort: int(m.peer.GossipAddr().Port()),
+		Version: m.cfg.Version,
+	}
+}
+
+// keepRegistered corrects what the inventory says of this head, at the start and
+// when the machine's addresses change.
+func (m *member) keepRegistered(ctx context.Context) error {
+	for {
+		changed := m.machine.Changed()
+		now := m.describe()
+		wait := time.After(10 * time.Second)
+		if h, ok := m.machine.View().Head(m.cfg.Name); ok && !sameHead(h, &now) {
+			_, err := m.propose(ctx, m.cfg.Name, inventory.UpdateHead{
+				Name: now.Name, Address: now.Address, Addresses: now.Addresses, APIPort: now.APIPort,
+				RaftPort: now.RaftPort, GossipPort: now.GossipPort, HTTPPort: now.HTTPPort, Version: now.Version,
+			})
+			if err != nil && ctx.Err() == nil {
+				m.log.Warn("the other heads do not know this head's addresses yet", "err", err)
+			}
+		} else if ok {
+			changed = nil // nothing to do until the addresses change
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-wait:
+		}
+	}
+}
+
+func sameHead(a, b *inventory.Head) bool {
+	return a.Address == b.Address && slices.Equal(a.Addresses, b.Addresses) && a.Version == b.Version &&
+		a.APIPort == b.APIPort && a.RaftPort == b.RaftPort && a.GossipPort == b.GossipPort && a.HTTPPort == b.HTTPPort
+}
+
+// localAddresses gives the machine's addresses with the length of their
+// networks, sorted; loopback only where the head itself lives there, as in tests.
+func localAddresses(self netip.Addr) []netip.Prefix {
+	var found []netip.Prefix
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return []netip.Prefix{netip.PrefixFrom(self, self.BitLen())}
+	}
+	for _, a := range addrs {
+		n, ok := a.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		addr, _ := netip.AddrFromSlice(n.IP)
+		addr = addr.Unmap()
+		bits, _ := n.Mask.Size()
+		p := netip.PrefixFrom(addr, bits)
+		switch {
+		case self.IsLoopback() && p.Contains(self):
+			found = append(found, netip.PrefixFrom(self, bits))
+		case addr.IsGlobalUnicast():
+			found = append(found, p)
+		}
+	}
+	slices.SortFunc(found, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	return slices.Compact(found)
+}
+
+// serverTLS lets in whoever shows a certificate of this cluster, and without one
+// those who come with a join token; the handler knows what each may do.
+func (m *member) serverTLS() *tls.Config {
+	c := m.tls.Clone()
+	c.ClientAuth = tls.VerifyClientCertIfGiven
+	c.NextProtos = []string{"h2", "http/1.1"}
+	return c
+}
+
+// callerOf tells from its certificate who asks.
+func callerOf(r *http.Request) api.Caller {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return api.Caller{Name: r.RemoteAddr}
+	}
+	cert := r.TLS.PeerCertificates[0]
+	c := api.Caller{Name: cert.Subject.CommonName}
+	switch pki.RoleOf(cert) {
+	case pki.Head:
+		c.Role = api.RoleHead
+	case pki.Admin:
+		c.Role = api.RoleAdmin
+	}
+	return c
+}
+
+// clientOf gives a client of another head, who must prove that it is that head.
+func (m *member) clientOf(h *inventory.Head) *api.Client {
+	base := "https://" + netip.AddrPortFrom(h.Address, uint16(h.APIPort)).String()
+	key := h.Name + " " + base
+	m.clientsMu.Lock()
+	defer m.clientsMu.Unlock()
+	if c, ok := m.clients[key]; ok {
+		return c
+	}
+	t := m.tls.Clone()
+	t.ServerName = h.Name
+	c := &api.Client{Base: base, HTTP: &http.Client{Transport: &http.Transport{
+		TLSClientConfig: t, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute,
+		DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
+		TLSHandshakeTimeout: 2 * time.Second, ResponseHeaderTimeout: 15 * time.Second,
+	}}}
+	m.clients[key] = c
+	return c
+}

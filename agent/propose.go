@@ -1,0 +1,119 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/consensus"
+	"github.com/clustervision/luna/inventory"
+)
+
+// patience is how long a write waits for a leader: an election takes about a
+// second, so whoever waits longer waits for heads that are away.
+const patience = 8 * time.Second
+
+// Propose puts a command through Raft and returns when this head has applied
+// it, so that its asker reads his own write here.
+func (a *Agent) Propose(ctx context.Context, by string, c inventory.Command) (inventory.Result, error) {
+	m, err := a.self()
+	if err != nil {
+		return inventory.Result{}, err
+	}
+	return m.propose(ctx, by, c)
+}
+
+func (m *member) propose(ctx context.Context, by string, c inventory.Command) (inventory.Result, error) {
+	if err := c.Validate(); err != nil {
+		return inventory.Result{}, err
+	}
+	// The request's identity makes it safe to send the command again when a head
+	// died between doing it and saying so.
+	data, err := inventory.Envelope{Request: rand.Text(), At: time.Now().UTC(), By: by, Command: c}.Encode()
+	if err != nil {
+		return inventory.Result{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		leader := m.peer.LeaderChanged()
+		done, err := m.tryPropose(ctx, data)
+		if err == nil {
+			if err := m.peer.WaitApplied(ctx, done.Index); err != nil {
+				return inventory.Result{}, inventory.Errorf(inventory.KindUnknown, "", "", "the change is made, but this head has not caught up with it: %v", err)
+			}
+			return done.Result, nil
+		}
+		if ctx.Err() == nil && again(err) {
+			select {
+			case <-leader:
+				continue
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+			}
+		}
+		return inventory.Result{}, m.explain(err)
+	}
+}
+
+// again tells whether the same command, sent again, may fare better.
+func again(err error) bool {
+	return errors.Is(err, consensus.ErrNoLeader) || errors.Is(err, consensus.ErrNotLeader) || errors.Is(err, consensus.ErrOutcomeUnknown) ||
+		errors.Is(err, inventory.ErrUnavailable) || errors.Is(err, inventory.ErrUnknown)
+}
+
+// tryPropose asks the leader once: this head, or the one that leads.
+func (m *member) tryPropose(ctx context.Context, data []byte) (api.Applied, error) {
+	applied, err := m.apply(ctx, data)
+	var other *consensus.NotLeaderError
+	if !errors.As(err, &other) {
+		return applied, err
+	}
+	h, ok := m.machine.View().Head(other.Leader)
+	if !ok {
+		return api.Applied{}, err // it has led longer than this head has known of it
+	}
+	return m.clientOf(h).Forward(ctx, data)
+}
+
+func (m *member) apply(ctx context.Context, data []byte) (api.Applied, error) {
+	r, index, err := m.peer.Apply(ctx, data)
+	if err != nil {
+		return api.Applied{}, err
+	}
+	return api.Applied{Index: index, Result: r.(inventory.Result)}, nil
+}
+
+// Forwarded applies a command that another head took, if this one leads.
+func (a *Agent) Forwarded(ctx context.Context, data []byte) (api.Applied, error) {
+	m, err := a.self()
+	if err != nil {
+		return api.Applied{}, err
+	}
+	if _, err := inventory.Decode(data); err != nil {
+		// It must never get into the log, where no head could pass over it.
+		return api.Applied{}, inventory.Errorf(inventory.KindInvalid, "", "", "%v", err)
+	}
+	applied, err := m.apply(ctx, data)
+	if err != nil {
+		return api.Applied{}, m.explain(err)
+	}
+	return applied, nil
+}
+
+// explain says in an administrator's words why a write did not go through.
+func (m *member) explain(err error) error {
+	var refusal *inventory.Error
+	switch {
+	case errors.Is(err, consensus.ErrOutcomeUnknown):
+		return inventory.Errorf(inventory.KindUnknown, "", "", "the head that leads went away in the middle: the change may have been made or not, look before trying again (%v)", err)
+	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrNotLeader), errors.Is(err, context.DeadlineExceeded):
+		return inventory.Errorf(inventory.KindUnavailable, "", "", "no change can be made now: %s", m.quorum())
+	case errors.As(err, &refusal):
+		return refusal
+	}
+	return err
+}

@@ -1,0 +1,457 @@
+package fsm_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/raft"
+	"pgregory.net/rapid"
+
+	"github.com/clustervision/luna/fsm"
+	"github.com/clustervision/luna/inventory"
+)
+
+var update = flag.Bool("update", false, "write the samples of formats anew")
+
+var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// site is a machine and the index of its log.
+type site struct {
+	*fsm.Machine
+	index uint64
+	log   [][]byte
+}
+
+func (s *site) do(c inventory.Command) inventory.Result {
+	return s.doAs("", c)
+}
+
+func (s *site) doAs(request string, c inventory.Command) inventory.Result {
+	b, err := inventory.Envelope{Request: request, At: epoch, By: "test", Command: c}.Encode()
+	if err != nil {
+		panic(err)
+	}
+	s.index++
+	s.log = append(s.log, b)
+	return s.Apply(&raft.Log{Index: s.index, Data: b}).(inventory.Result)
+}
+
+func begun(tb interface{ Fatal(...any) }) *site {
+	s := &site{Machine: fsm.New()}
+	r := s.do(inventory.InitCluster{
+		Cluster: inventory.Cluster{
+			UUID: "0123456789abcdef", NodePrefix: "node", NodeDigits: 3, Replicas: 2,
+			FrontendAddress: netip.MustParseAddr("10.30.255.254"),
+			Secrets:         inventory.Secrets{CACert: "c", CAKey: "k", GossipKey: make([]byte, 32), BootKey: make([]byte, 32)},
+		},
+		Head: inventory.Head{Name: "h1", Address: netip.MustParseAddr("10.30.255.254"), Addresses: []netip.Prefix{netip.MustParsePrefix("10.30.255.254/16")}},
+	})
+	if r.Error != nil {
+		tb.Fatal(r.Error)
+	}
+	return s
+}
+
+func (s *site) must(t *testing.T, commands ...inventory.Command) {
+	t.Helper()
+	for _, c := range commands {
+		if r := s.do(c); r.Error != nil {
+			t.Fatalf("%s: %v", inventory.Verb(c), r.Error)
+		}
+	}
+}
+
+// usual is a site as the quick start makes it.
+func usual(t *testing.T) *site {
+	s := begun(t)
+	s.must(t,
+		inventory.AddNetwork{Name: "cluster", Prefix: netip.MustParsePrefix("10.30.0.0/16"), NSHostname: "master"},
+		inventory.AddNetwork{Name: "ipmi", Prefix: netip.MustParsePrefix("10.31.0.0/24")},
+		inventory.AddOSImage{Name: "compute", Path: "/images/compute", KernVer: "6.1"},
+		inventory.AddGroup{Name: "compute", OSImage: "compute", Network: "cluster"},
+	)
+	return s
+}
+
+func TestRefusals(t *testing.T) {
+	a := netip.MustParseAddr
+	for _, c := range []struct {
+		name    string
+		command inventory.Command
+		kind    inventory.Kind
+		text    string
+	}{
+		{"second init", inventory.InitCluster{Cluster: inventory.Cluster{FrontendAddress: a("10.0.0.1"), NodePrefix: "n", NodeDigits: 1, Secrets: inventory.Secrets{CAKey: "k", GossipKey: make([]byte, 32), BootKey: make([]byte, 32)}}, Head: inventory.Head{Name: "h"}}, inventory.KindExists, "'general' is already created"},
+		{"prefix", inventory.AddNetwork{Name: "n", Prefix: netip.MustParsePrefix("10.40.0.0/31")}, inventory.KindInvalid, "[1..30]"},
+		{"same network", inventory.AddNetwork{Name: "n", Prefix: netip.MustParsePrefix("10.30.0.1/16")}, inventory.KindExists, "defined already"},
+		{"overlap", inventory.AddNetwork{Name: "n", Prefix: netip.MustParsePrefix("10.30.4.0/24")}, inventory.KindInvalid, "overlaps"},
+		{"bad name", inventory.AddNetwork{Name: "we ird;$(id)", Prefix: netip.MustParsePrefix("10.40.0.0/16")}, inventory.KindInvalid, "cannot name"},
+		{"range outside", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.31.0.1"), End: a("10.31.0.9")}}, inventory.KindRefused, "no address of network"},
+		{"range reversed", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.30.0.9"), End: a("10.30.0.1")}}, inventory.KindInvalid, "Wrong range"},
+		{"range over a node", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.30.0.1"), End: a("10.30.0.9")}}, inventory.KindRefused, "node 'node001'"},
+		{"range over a head", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.30.255.1"), End: a("10.30.255.254")}}, inventory.KindRefused, "head 'h1'"},
+		{"range without a head", inventory.SetRange{Network: "ipmi", Range: inventory.AddrRange{Start: a("10.31.0.1"), End: a("10.31.0.9")}}, inventory.KindRefused, "no head"},
+		{"group of no image", inventory.AddGroup{Name: "g", OSImage: "nix", Network: "cluster"}, inventory.KindNotFound, "Object 'nix' of type 'osimage' does not exist"},
+		{"image path twice", inventory.AddOSImage{Name: "i", Path: "/images/compute"}, inventory.KindInvalid, "Path belongs to osimage 'compute'"},
+		{"node exists", inventory.AddNodes{Group: "compute", Names: []string{"node009", "node001"}}, inventory.KindExists, "'node001' is already created"},
+		{"address taken", inventory.ChangeNodes{Names: []string{"node002"}, Addresses: []inventory.SetAddress{{Interface: "BOOTIF", Addr: a("10.30.0.1")}}}, inventory.KindRefused, "taken by node 'node001'"},
+		{"address of the head", inventory.ChangeNodes{Names: []string{"node002"}, Addresses: []inventory.SetAddress{{Interface: "BOOTIF", Addr: a("10.30.255.254")}}}, inventory.KindRefused, "frontend"},
+		{"no interface", inventory.ChangeNodes{Names: []string{"node002"}, Addresses: []inventory.SetAddress{{Interface: "eth7", Addr: a("10.30.0.7")}}}, inventory.KindRefused, "No such interface 'eth7'"},
+		{"network in use", inventory.DeleteNetwork{Name: "cluster"}, inventory.KindInUse, "is a dependency"},
+		{"image in use", inventory.DeleteOSImage{Name: "compute"}, inventory.KindInUse, "[group/compute]"},
+		{"group in use", inventory.DeleteGroup{Name: "compute"}, inventory.KindInUse, "[node/node001] [node/node002]"},
+		{"half a hostlist", inventory.DeleteNodes{Names: []string{"node001", "nix"}}, inventory.KindNotFound, "'nix'"},
+		{"last head", inventory.RemoveHead{Name: "h1"}, inventory.KindRefused, "only head"},
+		{"unknown token", inventory.AdmitHead{Invite: "x", Head: inventory.Head{Name: "h2", Address: a("10.30.255.253"), Key: "k"}}, inventory.KindDenied, "unknown"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := usual(t)
+			s.must(t, inventory.AddNodes{Group: "compute"}, inventory.AddNodes{Group: "compute"})
+			before := dump(t, s.View())
+			r := s.do(c.command)
+			if r.Error == nil || r.Error.Kind != c.kind || !strings.Contains(r.Error.Error(), c.text) {
+				t.Errorf("got %#v, want %s with %q", r.Error, c.kind, c.text)
+			}
+			if diff := cmp.Diff(before, dump(t, s.View())); diff != "" {
+				t.Errorf("a refused command changed the state:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNodesGetTheLowestFreeAddress(t *testing.T) {
+	s := usual(t)
+	s.must(t, inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: netip.MustParseAddr("10.30.0.3"), End: netip.MustParseAddr("10.30.0.10")}})
+	r := s.do(inventory.AddNodes{Group: "compute", Names: []string{"node001", "node002", "node003"}})
+	if r.Error != nil {
+		t.Fatal(r.Error)
+	}
+	want := map[string]string{"node001": "10.30.0.1", "node002": "10.30.0.2", "node003": "10.30.0.11"}
+	for name, addr := range want {
+		if got := addressOf(s.View(), name); got != addr {
+			t.Errorf("%s has %s, want %s", name, got, addr)
+		}
+	}
+	s.must(t, inventory.DeleteNodes{Names: []string{"node002"}})
+	var names []string
+	if err := s.do(inventory.AddNodes{Group: "compute"}).Into(&names); err != nil {
+		t.Fatal(err)
+	}
+	if names[0] != "node004" || addressOf(s.View(), "node004") != "10.30.0.2" {
+		t.Errorf("the next node is %s at %s, want node004 at the freed 10.30.0.2", names[0], addressOf(s.View(), names[0]))
+	}
+}
+
+func addressOf(inv *inventory.Inventory, node string) string {
+	n, ok := inv.Node(node)
+	if !ok {
+		return "nobody"
+	}
+	for _, a := range n.Interfaces {
+		return a.V4.String()
+	}
+	return "none"
+}
+
+func TestACommandSentTwiceIsDoneOnce(t *testing.T) {
+	s := usual(t)
+	first := s.doAs("r1", inventory.AddNodes{Group: "compute"})
+	second := s.doAs("r1", inventory.AddNodes{Group: "compute"})
+	if diff := cmp.Diff(first, second); diff != "" {
+		t.Errorf("the answers differ: %s", diff)
+	}
+	if _, ok := s.View().Node("node002"); ok {
+		t.Error("the node was added twice")
+	}
+}
+
+func TestTokens(t *testing.T) {
+	s := usual(t)
+	hash := strings.Repeat("ab", 32)
+	head := func(name, key string, last byte) inventory.Head {
+		return inventory.Head{Name: name, Key: key, Address: netip.AddrFrom4([4]byte{10, 30, 255, last})}
+	}
+	s.must(t, inventory.CreateInvite{Invite: inventory.Invite{ID: "i", Hash: hash, Created: epoch, Expires: epoch.Add(time.Hour)}})
+	admit := func(name, key string, last byte, at time.Time) error {
+		return s.do(inventory.AdmitHead{Invite: "i", Secret: hash, At: at, Head: head(name, key, last)}).Into(nil)
+	}
+	if err := admit("h2", "k2", 253, epoch.Add(2*time.Hour)); !errors.Is(err, inventory.ErrDenied) || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("expired: %v", err)
+	}
+	if err := admit("h1", "k2", 253, epoch); !errors.Is(err, inventory.ErrExists) {
+		t.Errorf("name taken: %v", err)
+	}
+	if err := admit("h2", "k2", 253, epoch); err != nil {
+		t.Errorf("first use: %v", err)
+	}
+	if err := admit("h2", "k2", 253, epoch.Add(time.Minute)); err != nil {
+		t.Errorf("the same head again: %v", err)
+	}
+	if err := admit("h3", "k3", 252, epoch); !errors.Is(err, inventory.ErrDenied) || !strings.Contains(err.Error(), "used already, by head 'h2'") {
+		t.Errorf("used: %v", err)
+	}
+}
+
+func TestLeases(t *testing.T) {
+	s := usual(t)
+	a := netip.MustParseAddr
+	s.must(t, inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.30.1.1"), End: a("10.30.1.2")}})
+	lease := func(mac inventory.MAC, at time.Time) (l inventory.Lease, err error) {
+		err = s.do(inventory.LeaseAddress{Network: "cluster", MAC: mac, At: at, TTL: time.Minute}).Into(&l)
+		return l, err
+	}
+	one, err := lease("52:54:00:00:00:01", epoch)
+	if err != nil || one.Addr != a("10.30.1.1") {
+		t.Fatalf("first: %v %v", one, err)
+	}
+	if again, _ := lease("52:54:00:00:00:01", epoch.Add(time.Second)); again.Addr != one.Addr {
+		t.Errorf("the same machine gets %s, then %s", one.Addr, again.Addr)
+	}
+	if two, _ := lease("52:54:00:00:00:02", epoch); two.Addr != a("10.30.1.2") {
+		t.Errorf("second: %v", two)
+	}
+	if _, err := lease("52:54:00:00:00:03", epoch); err == nil || !strings.Contains(err.Error(), "used up") {
+		t.Errorf("full pool: %v", err)
+	}
+	if three, err := lease("52:54:00:00:00:03", epoch.Add(time.Hour)); err != nil || three.Addr != a("10.30.1.2") {
+		t.Errorf("the lease that ended first is not taken: %v %v", three, err)
+	}
+}
+
+func TestVersionsBecomeReady(t *testing.T) {
+	s := usual(t)
+	version := func(id string, at time.Duration) inventory.PublishVersion {
+		f := inventory.Artifact{SHA256: strings.Repeat("0", 64), Size: 1, Descriptor: []byte("{}")}
+		return inventory.PublishVersion{OSImage: "compute", Head: "h1", Version: inventory.ImageVersion{ID: id, Created: epoch.Add(at), Root: f, Kernel: f, Initrd: f}}
+	}
+	o, _ := s.View().OSImage("compute")
+	s.must(t, version("0000000000000001", 0))
+	if v, ok := s.View().BootVersion(o.ID); !ok || v.ID != "0000000000000001" {
+		t.Fatal("with one head, one holder is all there can be")
+	}
+	s.must(t,
+		inventory.CreateInvite{Invite: inventory.Invite{ID: "i", Hash: strings.Repeat("ab", 32), Created: epoch, Expires: epoch.Add(time.Hour)}},
+		inventory.AdmitHead{Invite: "i", Secret: strings.Repeat("ab", 32), At: epoch, Head: inventory.Head{Name: "h2", Key: "k", Address: netip.MustParseAddr("10.30.255.253")}},
+		version("0000000000000002", time.Second),
+	)
+	if v, _ := s.View().BootVersion(o.ID); v.ID != "0000000000000001" {
+		t.Error("a version that one head of two holds is booted")
+	}
+	s.must(t, inventory.RecordHolder{Version: "0000000000000002", Head: "h2", Held: true})
+	if v, _ := s.View().BootVersion(o.ID); v.ID != "0000000000000002" {
+		t.Error("a version that both heads hold is not booted")
+	}
+}
+
+// TestRandomCommands holds what must always hold over random sequences of
+// commands: no address with two owners, none lost, no dangling reference, and
+// the same log gives the same state.
+func TestRandomCommands(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := begun(t)
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			s.do(draw(t))
+			if err := consistent(s.View()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again := &site{Machine: fsm.New()}
+		for i, b := range s.log {
+			again.Apply(&raft.Log{Index: uint64(i + 1), Data: b})
+		}
+		want, err := text(s.View())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := text(again.View()); got != want {
+			t.Fatalf("the same log gives another state:\n%s", cmp.Diff(want, got))
+		}
+		restored := fsm.New()
+		if err := restored.Restore(io.NopCloser(strings.NewReader(want))); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := text(restored.View()); got != want {
+			t.Fatalf("a snapshot gives another state:\n%s", cmp.Diff(want, got))
+		}
+	})
+}
+
+func draw(t *rapid.T) inventory.Command {
+	one := func(of ...string) string { return rapid.SampledFrom(of).Draw(t, "name") }
+	network := func() string { return one("a", "b", "c") }
+	group := func() string { return one("g", "h") }
+	node := func() string { return one("n1", "n2", "n3", "node001", "node002") }
+	addr := func() netip.Addr {
+		return netip.AddrFrom4([4]byte{10, byte(rapid.IntRange(1, 3).Draw(t, "net")), 0, byte(rapid.IntRange(0, 15).Draw(t, "host"))})
+	}
+	prefix := func() netip.Prefix {
+		return netip.PrefixFrom(addr(), rapid.IntRange(26, 30).Draw(t, "bits"))
+	}
+	iface := func() string { return one("BOOTIF", "BMC", "eth0") }
+	switch rapid.IntRange(0, 13).Draw(t, "verb") {
+	case 0:
+		return inventory.AddNetwork{Name: network(), Prefix: prefix()}
+	case 1:
+		p := prefix()
+		return inventory.ChangeNetwork{Name: network(), Prefix: &p}
+	case 2:
+		a := addr()
+		return inventory.ChangeNetwork{Name: network(), NSIP: &a}
+	case 3:
+		return inventory.ChangeNetwork{Name: network(), Reserve: []netip.Addr{addr()}}
+	case 4:
+		return inventory.DeleteNetwork{Name: network()}
+	case 5:
+		return inventory.AddOSImage{Name: one("i", "j"), Path: one("/i", "/j")}
+	case 6:
+		return inventory.AddGroup{Name: group(), OSImage: one("i", "j"), Network: network()}
+	case 7:
+		action := rapid.SampledFrom([]inventory.InterfaceAction{inventory.InterfaceAdd, inventory.InterfaceDelete, inventory.InterfaceSetNet, inventory.InterfaceDelNet, inventory.InterfaceRename}).Draw(t, "action")
+		return inventory.ChangeInterface{Group: group(), Interface: iface(), Action: action, Network: network(), NewName: iface()}
+	case 8:
+		var names []string
+		for i := range rapid.IntRange(0, 3).Draw(t, "count") {
+			names = append(names, fmt.Sprintf("n%d", i+1))
+		}
+		return inventory.AddNodes{Group: group(), Names: names}
+	case 9:
+		g := group()
+		return inventory.ChangeNodes{Names: []string{node()}, Group: &g}
+	case 10:
+		return inventory.ChangeNodes{Names: []string{node()}, Addresses: []inventory.SetAddress{{Interface: iface(), Addr: addr()}}}
+	case 11:
+		mac := inventory.MAC(one("", "52:54:00:00:00:01", "52:54:00:00:00:02"))
+		return inventory.ChangeNodes{Names: []string{node()}, MAC: &mac}
+	case 12:
+		return inventory.DeleteNodes{Names: []string{node()}}
+	default:
+		return inventory.DeleteGroup{Name: group()}
+	}
+}
+
+// consistent checks the whole state against itself.
+func consistent(inv *inventory.Inventory) error {
+	has := map[netip.Addr]string{}
+	take := func(a netip.Addr, who string, network inventory.ID) error {
+		if !a.IsValid() {
+			return nil
+		}
+		if other, ok := has[a]; ok {
+			return fmt.Errorf("%s belongs to %s and to %s", a, other, who)
+		}
+		has[a] = who
+		n, ok := inv.NetworkByID(network)
+		if !ok || !n.Prefix.Contains(a) {
+			return fmt.Errorf("%s of %s lies outside its network", a, who)
+		}
+		o, ok := inv.Owner(a)
+		if !ok || o.Network != network {
+			return fmt.Errorf("%s of %s is free to be given away (%v)", a, who, o)
+		}
+		return nil
+	}
+	for n := range inv.Networks() {
+		if err := take(n.NSIP, "the name server of "+n.Name, n.ID); err != nil {
+			return err
+		}
+		for _, a := range n.Reserved {
+			if err := take(a, "a reservation in "+n.Name, n.ID); err != nil {
+				return err
+			}
+		}
+	}
+	for g := range inv.Groups() {
+		if _, ok := inv.OSImageByID(g.OSImage); !ok {
+			return fmt.Errorf("group %s has an osimage that is gone", g.Name)
+		}
+		for _, i := range g.Interfaces {
+			for _, id := range []inventory.ID{i.Network4, i.Network6} {
+				if _, ok := inv.NetworkByID(id); !ok && id != 0 {
+					return fmt.Errorf("interface %s of group %s has a network that is gone", i.Name, g.Name)
+				}
+			}
+		}
+	}
+	for n := range inv.Nodes() {
+		g, ok := inv.GroupByID(n.Group)
+		if !ok {
+			return fmt.Errorf("node %s has a group that is gone", n.Name)
+		}
+		left := len(n.Interfaces)
+		for _, i := range g.Interfaces {
+			a, ok := n.Interfaces[i.ID]
+			if ok {
+				left--
+			}
+			if a.V4.IsValid() != (i.Network4 != 0) {
+				return fmt.Errorf("node %s: interface %s has address %v in network %d", n.Name, i.Name, a.V4, i.Network4)
+			}
+			if err := take(a.V4, "node "+n.Name, i.Network4); err != nil {
+				return err
+			}
+		}
+		if left != 0 {
+			return fmt.Errorf("node %s has addresses on interfaces that are gone: %v", n.Name, n.Interfaces)
+		}
+	}
+	for o := range inv.Owners(netip.MustParseAddr("0.0.0.0")) {
+		if _, ok := has[o.Addr]; !ok {
+			return fmt.Errorf("%s is lost: owned by %s %d, who does not have it", o.Addr, o.Type, o.ID)
+		}
+	}
+	return nil
+}
+
+func text(inv *inventory.Inventory) (string, error) {
+	var b bytes.Buffer
+	_, err := inv.WriteTo(&b)
+	return b.String(), err
+}
+
+func dump(t *testing.T, inv *inventory.Inventory) string {
+	t.Helper()
+	s, err := text(inv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestEveryReleasedSnapshotRestores keeps the promise of the format: what any
+// version wrote, all later ones read.
+func TestEveryReleasedSnapshotRestores(t *testing.T) {
+	if *update {
+		s := usual(t)
+		s.must(t, inventory.AddNodes{Group: "compute", Names: []string{"node001", "node002"}})
+		if err := os.WriteFile("testdata/v1.snap", []byte(dump(t, s.View())), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob("testdata/*.snap")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no samples: %v", err)
+	}
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := fsm.New()
+		if err := m.Restore(f); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, ok := m.View().Node("node001"); !ok {
+			t.Errorf("%s: node001 is not in it", name)
+		}
+	}
+}
