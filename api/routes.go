@@ -194,6 +194,21 @@ func (s *server) nodes() {
 		s.fillProgress(ctx, out.Body)
 		return out, nil
 	})
+	s.writeNodes()
+	on(s, RoleAdmin, "GET", "/v1/nodes/{names}/script/{step}", "Show what a node gets at a step: boot or install", func(_ context.Context, in *struct {
+		hosts
+		Step string `path:"step" enum:"boot,install"`
+	}) (*body[string], error) {
+		n, ok := s.b.View().Node(in.Names)
+		if !ok {
+			return nil, inventory.NotFound("node", in.Names)
+		}
+		text, err := s.b.Script(n, in.Step)
+		return &body[string]{text}, err
+	})
+}
+
+func (s *server) writeNodes() {
 	on(s, RoleAdmin, "POST", "/v1/nodes", "Add nodes", func(ctx context.Context, in *body[AddNodes]) (*body[[]string], error) {
 		c := inventory.AddNodes{Group: in.Body.Group, MAC: in.Body.MAC}
 		var err error
@@ -225,17 +240,6 @@ func (s *server) nodes() {
 			return nil, err
 		}
 		return nil, s.propose(ctx, inventory.DeleteNodes{Names: names})
-	})
-	on(s, RoleAdmin, "GET", "/v1/nodes/{names}/script/{step}", "Show what a node gets at a step: boot or install", func(_ context.Context, in *struct {
-		hosts
-		Step string `path:"step" enum:"boot,install"`
-	}) (*body[string], error) {
-		n, ok := s.b.View().Node(in.Names)
-		if !ok {
-			return nil, inventory.NotFound("node", in.Names)
-		}
-		text, err := s.b.Script(n, in.Step)
-		return &body[string]{text}, err
 	})
 }
 

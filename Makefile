@@ -1,0 +1,42 @@
+# Luna. `make` alone tells what there is; each target is described after ##.
+SHELL   := /bin/bash
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# Static binaries: luna-install runs where there is no libc.
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build test race lint bench demo soak clean
+
+help: ## tell what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install with apt what is missing for the lab and the tests (root)
+	@test/lab/deps.sh
+
+build: ## build bin/luna and bin/luna-install
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/luna ./cmd/luna
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/luna-install ./cmd/luna-install
+
+test: deps build ## install what is missing, then run all tests, the lab's too (root)
+	$(GO) vet ./...
+	$(GO) test -timeout 35m ./...
+
+race: deps build ## run the tests with the race detector, but for the lab
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test)
+
+lint: ## run golangci-lint (installs it)
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.6.2 run ./...
+
+bench: deps build ## measure, each time beside a peer in the same run
+	$(GO) test -run '^$$' -bench . -benchtime 3x ./...
+
+demo: deps build ## three heads boot a real machine and lose a head on the way (root)
+	$(GO) run ./test/demo
+
+soak: deps build ## what takes longer than make test may
+	LUNA_SOAK=1 $(GO) test -timeout 3h ./...
+
+clean: ## remove what was built, and the lab's cached image
+	rm -rf bin .cache /var/cache/luna-lab
