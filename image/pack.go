@@ -65,6 +65,7 @@ type packer struct {
 	tree     string
 	root     *root
 	progress meter
+	tarBytes int64 // about how long the tar will be
 	sum      Summary
 }
 
@@ -82,6 +83,7 @@ func (p *packer) pack(ctx context.Context, w io.Writer, exclude []string) error 
 	for i := range entries {
 		p.progress.total += entries[i].weight()
 	}
+	p.tarBytes = p.progress.total + 1024*int64(len(entries))
 
 	g, ctx := errgroup.WithContext(ctx)
 	buffers := newChunks()
@@ -110,7 +112,7 @@ func (p *packer) pack(ctx context.Context, w io.Writer, exclude []string) error 
 	}
 	nextFrame := ordered(ctx, g, maxWorkers(), 2*maxWorkers(), cut, compress)
 	g.Go(func() error {
-		hash := sha256.New()
+		hash, frames := sha256.New(), int64(0)
 		out := io.MultiWriter(w, hash)
 		for {
 			frame, err := nextFrame()
@@ -122,8 +124,9 @@ func (p *packer) pack(ctx context.Context, w io.Writer, exclude []string) error 
 			n, werr := out.Write(frame)
 			p.sum.Packed += int64(n)
 			if werr != nil {
-				return fmt.Errorf("write the artifact: %w", werr)
+				return &writeError{needed: p.guess(frames), err: werr}
 			}
+			frames++
 			if err == io.EOF {
 				p.sum.SHA256 = hex.EncodeToString(hash.Sum(nil))
 				return nil
@@ -135,6 +138,23 @@ func (p *packer) pack(ctx context.Context, w io.Writer, exclude []string) error 
 	}
 	p.progress.finish()
 	return nil
+}
+
+// writeError tells, beside what went wrong, about how long the artifact would have become.
+type writeError struct {
+	needed int64
+	err    error
+}
+
+func (e *writeError) Error() string { return "write the artifact: " + e.err.Error() }
+func (e *writeError) Unwrap() error { return e.err }
+
+// guess is the length of the artifact by what its first frames have shrunk to.
+func (p *packer) guess(frames int64) int64 {
+	if frames == 0 {
+		return p.tarBytes / 3 // what zstd makes of an operating system
+	}
+	return max(p.sum.Packed, int64(float64(p.sum.Packed)*float64(p.tarBytes)/float64(frames*chunkSize)))
 }
 
 // writeTar writes the files that next returns, and the end of the tar. It is the one goroutine
