@@ -1,0 +1,169 @@
+package installer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/clustervision/luna/boot"
+)
+
+const (
+	// dialTimeout is short because a dead head on the same network does not
+	// answer at all, and every other head is as good.
+	dialTimeout = 2 * time.Second
+	// planTimeout bounds one request for the plan: a head under the load of a
+	// whole cluster that boots may be slow, but it is not stuck.
+	planTimeout = 60 * time.Second
+	// reportTimeout bounds one report to one head.
+	reportTimeout = 5 * time.Second
+	// mostPlan is the largest plan that is read, in bytes; descriptor and
+	// scripts are some tens of kilobytes.
+	mostPlan = 16 << 20
+)
+
+// heads asks the heads as the node that this is. It knows their addresses and
+// which of them answered last. Safe for concurrent use.
+type heads struct {
+	node, token string
+	client      *http.Client
+
+	mu    sync.Mutex
+	addrs []string // "address:port", in this node's order
+	last  string   // who answered last
+}
+
+func newHeads(b Boot) *heads {
+	return &heads{
+		node: b.Node, token: b.Token, addrs: b.Heads,
+		client: &http.Client{Transport: &http.Transport{
+			Proxy:               nil, // heads are neighbours; a proxy variable in the image's initrd is not meant for them
+			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			MaxIdleConnsPerHost: 1,
+			IdleConnTimeout:     30 * time.Second,
+		}},
+	}
+}
+
+// list returns the addresses of the heads in this node's order.
+func (h *heads) list() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.addrs)
+}
+
+// learn puts the heads of a plan first. Those known before stay behind them:
+// the plan is the newer truth, but it was rendered before a head died.
+func (h *heads) learn(addrs []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := slices.Clone(addrs)
+	for _, a := range h.addrs {
+		if !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	h.addrs = all
+}
+
+// walk calls ask for one head after the other until it returns nil, from the
+// one that answered last, and returns what every one of them said.
+func (h *heads) walk(ctx context.Context, ask func(head string) error) error {
+	order := h.list()
+	h.mu.Lock()
+	if i := slices.Index(order, h.last); i > 0 {
+		order = append([]string{h.last}, slices.Delete(order, i, i+1)...)
+	}
+	h.mu.Unlock()
+	var errs []error
+	for _, head := range order {
+		err := ask(head)
+		if err == nil {
+			h.mu.Lock()
+			h.last = head
+			h.mu.Unlock()
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		errs = append(errs, fmt.Errorf("head %s: %w", head, err))
+	}
+	return errors.Join(errs...)
+}
+
+// plan fetches the plan from the first head that has a good one.
+func (h *heads) plan(ctx context.Context) (boot.Plan, error) {
+	var p boot.Plan
+	err := h.walk(ctx, func(head string) error {
+		ctx, cancel := context.WithTimeout(ctx, planTimeout)
+		defer cancel()
+		body, err := h.do(ctx, http.MethodGet, head, "/plan", nil)
+		if err != nil {
+			return err
+		}
+		p, err = parsePlan(body, h.node)
+		return err
+	})
+	return p, err
+}
+
+// report tells the first head that listens.
+func (h *heads) report(ctx context.Context, r boot.Report) error {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode the report: %w", err)
+	}
+	return h.walk(ctx, func(head string) error {
+		ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+		defer cancel()
+		_, err := h.do(ctx, http.MethodPost, head, "/status", body)
+		return err
+	})
+}
+
+// do makes one request to one head and returns the body of a good answer. The
+// error of a refusal holds the first line of what the head says about it.
+func (h *heads) do(ctx context.Context, method, head, path string, body []byte) ([]byte, error) {
+	u := url.URL{Scheme: "http", Host: head, Path: path, RawQuery: url.Values{"node": {h.node}}.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if h.token != "" {
+		req.Header.Set("Authorization", "Bearer "+h.token)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := h.client.Do(req)
+	if err != nil {
+		var ue *url.Error // its text repeats method and URL, which the caller's line has room for only once
+		if errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, mostPlan+1))
+	switch {
+	case resp.StatusCode/100 != 2:
+		line, _, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
+		return nil, fmt.Errorf("%s %s: %s: %.200s", method, path, resp.Status, line)
+	case err != nil:
+		return nil, fmt.Errorf("%s %s: the answer broke off after %d bytes: %w", method, path, len(data), err)
+	case len(data) > mostPlan:
+		return nil, fmt.Errorf("%s %s: the answer is larger than %d bytes", method, path, mostPlan)
+	}
+	return data, nil
+}
