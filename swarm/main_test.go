@@ -203,3 +203,5 @@ func eventually(t *testing.T, what string, met func() bool) {
 		<-time.After(10 * time.Millisecond)
 	}
 }
+
+func itoa(n int) string { return fmt.Sprint(n) }
