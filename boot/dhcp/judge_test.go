@@ -102,7 +102,7 @@ func option(code uint8, b ...byte) with {
 	return dhcpv4.WithOption(dhcpv4.OptGeneric(dhcpv4.GenericOptionCode(code), b))
 }
 
-func packet(mac string, mods ...with) *dhcpv4.DHCPv4 {
+func testPacket(mac string, mods ...with) *dhcpv4.DHCPv4 {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
 		panic(err)
@@ -192,7 +192,7 @@ func TestJudge(t *testing.T) {
 		"BOOTP":                {macKnown, Everyone, nil, false, "silent"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := classify(packet(test.mac, test.mods...), test.unicast)
+			r, err := classify(testPacket(test.mac, test.mods...), test.unicast)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -227,7 +227,7 @@ func TestJudgeWithGrant(t *testing.T) {
 		"request, another": {macUnknown, []with{ask(dhcpv4.MessageTypeRequest), wants("10.30.128.10")}, "NAK 0.0.0.0 frame 255.255.255.255:68"},
 		"a node by now":    {macKnown, []with{ask(dhcpv4.MessageTypeDiscover)}, "OFFER 10.30.0.1 frame 10.30.0.1:68"},
 	} {
-		r, err := classify(packet(test.mac, test.mods...), false)
+		r, err := classify(testPacket(test.mac, test.mods...), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +247,7 @@ func TestJudgeRenewsLeases(t *testing.T) {
 	} {
 		s := newScene(fixture(), Everyone)
 		s.now = now.Add(10*time.Minute - left)
-		r, err := classify(packet(macLeased, ask(dhcpv4.MessageTypeRequest), has("10.30.128.7")), true)
+		r, err := classify(testPacket(macLeased, ask(dhcpv4.MessageTypeRequest), has("10.30.128.7")), true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,7 +279,7 @@ func TestReplies(t *testing.T) {
 		{"the operating system", macKnown, []with{option(61, 0xff, 1, 2, 3)}},
 		{"through a relay", macKnown, []with{pxe(iana.INTEL_X86PC), relay("10.40.0.254"), option(82, 1, 3, 'p', '0', '1')}},
 	} {
-		r, err := classify(packet(c.mac, append(c.mods, ask(dhcpv4.MessageTypeDiscover))...), false)
+		r, err := classify(testPacket(c.mac, append(c.mods, ask(dhcpv4.MessageTypeDiscover))...), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -304,19 +304,19 @@ func TestClassify(t *testing.T) {
 		"iPXE as RFC 3004 wants":  {[]with{pxe(iana.EFI_X86_64), option(77, 4, 'i', 'P', 'X', 'E')}, "3 7"},
 		"short option 93":         {[]with{option(93, 7)}, "0 0"},
 	} {
-		r, err := classify(packet(macKnown, test.mods...), false)
+		r, err := classify(testPacket(macKnown, test.mods...), false)
 		if got := fmt.Sprint(int(r.machine.Firmware), r.machine.Arch); err != nil || got != test.want {
 			t.Errorf("%s: got %s, %v, want %s", name, got, err, test.want)
 		}
 	}
 	for name, mod := range map[string]with{
-		"a reply":        dhcpv4.WithReply(packet(macKnown)),
+		"a reply":        dhcpv4.WithReply(testPacket(macKnown)),
 		"InfiniBand":     func(p *dhcpv4.DHCPv4) { p.HWType, p.ClientHWAddr = iana.HWTypeInfiniband, nil },
 		"no address":     dhcpv4.WithHwAddr(make(net.HardwareAddr, 6)),
 		"a group":        dhcpv4.WithHwAddr(everybody),
 		"too long a one": dhcpv4.WithHwAddr(make(net.HardwareAddr, 16)),
 	} {
-		if _, err := classify(packet(macKnown, mod), false); err == nil {
+		if _, err := classify(testPacket(macKnown, mod), false); err == nil {
 			t.Errorf("%s was taken for a request", name)
 		}
 	}
@@ -356,7 +356,7 @@ func BenchmarkAnswer(b *testing.B) {
 		})
 	}
 	s := newScene(tx.Commit(1), Everyone)
-	in := packet("02:00:00:00:12:34", ask(dhcpv4.MessageTypeDiscover), pxe(iana.EFI_X86_64)).ToBytes()
+	in := testPacket("02:00:00:00:12:34", ask(dhcpv4.MessageTypeDiscover), pxe(iana.EFI_X86_64)).ToBytes()
 	b.ReportAllocs()
 	for b.Loop() {
 		p, err := dhcpv4.FromBytes(in)

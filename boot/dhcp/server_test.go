@@ -243,7 +243,7 @@ func TestOfferComesAfterTheCommit(t *testing.T) {
 	}
 	start(t, w, c)
 	hear := w.hear(macUnknown)
-	discover := packet(macUnknown, ask(dhcpv4.MessageTypeDiscover), pxe(iana.INTEL_X86PC))
+	discover := testPacket(macUnknown, ask(dhcpv4.MessageTypeDiscover), pxe(iana.INTEL_X86PC))
 	w.broadcast(discover.ToBytes())
 	if got := <-asked; got != (claim{"cluster", macUnknown}) {
 		t.Errorf("a lease was asked for %v", got)
@@ -255,7 +255,7 @@ func TestOfferComesAfterTheCommit(t *testing.T) {
 	}
 	// A known node asks last and is answered: so the others were seen, and were not.
 	known := w.hear(macKnown)
-	w.broadcast(packet(macKnown, ask(dhcpv4.MessageTypeDiscover)).ToBytes())
+	w.broadcast(testPacket(macKnown, ask(dhcpv4.MessageTypeDiscover)).ToBytes())
 	receive(t, known)
 	if len(hear) != 0 {
 		t.Fatal("an offer came before its lease was committed")
@@ -316,7 +316,7 @@ func TestFlood(t *testing.T) {
 	s := start(t, w, c)
 	before := runtime.NumGoroutine()
 	for i := range 3 * leaseQueue {
-		w.broadcast(packet(fmt.Sprintf("06:00:00:00:%02x:%02x", i>>8, i&0xff), ask(dhcpv4.MessageTypeDiscover)).ToBytes())
+		w.broadcast(testPacket(fmt.Sprintf("06:00:00:00:%02x:%02x", i>>8, i&0xff), ask(dhcpv4.MessageTypeDiscover)).ToBytes())
 	}
 	lease, err := w.client(t, macKnown).Request(t.Context())
 	if err != nil {
@@ -352,11 +352,11 @@ func TestNoLeaseNoOffer(t *testing.T) {
 	}
 	start(t, w, c)
 	hear := w.hear(macUnknown)
-	first := packet(macUnknown, ask(dhcpv4.MessageTypeDiscover))
+	first := testPacket(macUnknown, ask(dhcpv4.MessageTypeDiscover))
 	w.broadcast(first.ToBytes())
 	eventually(t, "the first lease was asked for", func() bool { return calls.Load() == 1 })
 	eventually(t, "a second request is answered", func() bool {
-		second := packet(macUnknown, ask(dhcpv4.MessageTypeDiscover))
+		second := testPacket(macUnknown, ask(dhcpv4.MessageTypeDiscover))
 		second.TransactionID = dhcpv4.TransactionID{2}
 		w.broadcast(second.ToBytes())
 		return len(hear) > 0
@@ -381,7 +381,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 func TestMalformedPacketsAreDropped(t *testing.T) {
 	w := newWire()
 	start(t, w, testConfig(fixture()))
-	good := packet(macKnown, ask(dhcpv4.MessageTypeDiscover), ipxe).ToBytes()
+	good := testPacket(macKnown, ask(dhcpv4.MessageTypeDiscover), ipxe).ToBytes()
 	for n := range good {
 		w.broadcast(good[:n])
 	}
@@ -395,8 +395,8 @@ func TestMalformedPacketsAreDropped(t *testing.T) {
 // address.
 func FuzzJudge(f *testing.F) {
 	for _, m := range []with{ipxe, httpBoot, pxe(iana.EFI_X86_64), relay("10.40.0.254"), option(82, 5, 1, 1), option(54, 1)} {
-		f.Add(packet(macKnown, ask(dhcpv4.MessageTypeDiscover), m).ToBytes())
-		f.Add(packet(macUnknown, ask(dhcpv4.MessageTypeRequest), wants("10.30.0.1"), m).ToBytes())
+		f.Add(testPacket(macKnown, ask(dhcpv4.MessageTypeDiscover), m).ToBytes())
+		f.Add(testPacket(macUnknown, ask(dhcpv4.MessageTypeRequest), wants("10.30.0.1"), m).ToBytes())
 	}
 	s := newScene(fixture(), Everyone)
 	f.Fuzz(func(t *testing.T, b []byte) {
