@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -91,6 +92,9 @@ func serviceShell(ctx context.Context, console string, env []string) error {
 	}
 	defer tty.Close()
 	cmd := exec.CommandContext(ctx, shell(), "-i")
+	if path.Base(cmd.Path) == "bash" {
+		cmd.Args = append(cmd.Args[:1], "--norc", "-i") // so that the prompt stays ours
+	}
 	cmd.Dir = "/"
 	cmd.Env = append(append(os.Environ(), scriptPath, `PS1=(service) \h:\w\$ `, "TERM=linux"), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty

@@ -67,6 +67,9 @@ func renderKeyfiles(_ tree, p boot.Plan, booted nic) []file {
 			fmt.Fprintf(&b, "interface-name=%s\n", realName(i, booted))
 		}
 		fmt.Fprintf(&b, "\n[%s]\n", kind)
+		if kind == "infiniband" {
+			b.WriteString("transport-mode=datagram\n") // there is no default, and datagram works everywhere
+		}
 		if byMAC(i, booted) {
 			fmt.Fprintf(&b, "mac-address=%s\n", strings.ToUpper(i.MAC))
 		}
