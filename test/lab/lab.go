@@ -41,6 +41,7 @@ type Lab struct {
 	hosts     map[string]*Host
 	machines  map[string]*Machine
 	processes []*Process
+	files     []*os.File // of nodes' consoles
 	closed    bool
 }
 
@@ -151,7 +152,7 @@ func (l *Lab) Close() error {
 		return nil
 	}
 	l.closed = true
-	processes := l.processes
+	processes, files := l.processes, l.files
 	l.mu.Unlock()
 
 	// Not the caller's context: this must be done above all when that one has ended.
@@ -159,6 +160,9 @@ func (l *Lab) Close() error {
 	defer cancel()
 	for _, p := range processes {
 		p.Kill9()
+	}
+	for _, f := range files {
+		f.Close()
 	}
 	err := remove(ctx, l.prefix)
 	if err == nil {

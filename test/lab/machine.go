@@ -177,13 +177,14 @@ func (m *Machine) arguments(config MachineConfig) ([]string, error) {
 		}
 		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file="+ovmfCode,
 			"-drive", "if=pflash,format=raw,file="+m.file("vars"),
-			"-global", "virtio-net-pci.romfile=") // else iPXE takes the place of OVMF's own client
+			"-global", "virtio-net-pci.romfile=", // else iPXE takes the place of OVMF's own client
+			// Minutes of waiting for what the lab never offers, when IPv4 was in vain.
+			"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
 	default:
 		return nil, fmt.Errorf("no such firmware: %s", config.Firmware)
 	}
 	if config.Firmware == UEFIHTTP {
-		args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n",
-			"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
+		args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n")
 	}
 	return args, nil
 }
@@ -220,12 +221,33 @@ func (m *Machine) switchOn(config MachineConfig) error {
 		return errors.Join(err, consoleLog.Close())
 	}
 	go func() {
+		if config.Firmware != BIOS {
+			m.againFromShell()
+		}
 		<-m.process.Done()
 		cancel()
 		m.console.end()
 		consoleLog.Close()
 	}()
 	return nil
+}
+
+// againFromShell resets the machine whenever OVMF, having tried everything in vain, sits in its
+// shell: the firmware of real nodes begins again by itself, as that of the BIOS machines here does.
+func (m *Machine) againFromShell() {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for seen := 0; ; {
+		select {
+		case <-m.process.Done():
+			return
+		case <-ticker.C:
+		}
+		if count := strings.Count(m.Console(), "\nShell> "); count > seen {
+			seen = count
+			_ = m.Send("reset\r") // fails only for a machine that goes off
+		}
+	}
 }
 
 // disk makes the machine's disk, empty, if it has none yet. It is a file with holes: it takes

@@ -53,7 +53,7 @@ fi
 
 # INITRD=No: the kernel's hook would spend half a minute on an initrd that packing makes anyway.
 export INITRD=No LC_ALL=C
-mmdebstrap --quiet --variant=apt --include="$packages" \
+mmdebstrap --variant=apt --include="$packages" \
 	--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
 	--aptopt='Apt::Install-Recommends "false"' --dpkgopt=force-unsafe-io "$@" \
 	"$suite" "$tree" ${LUNA_LAB_MIRROR:+"$LUNA_LAB_MIRROR"} >&2
@@ -62,7 +62,7 @@ echo "mkimage: configuring" >&2
 # The exclusions were for the build: what is installed into the image later is installed whole.
 rm -f "$tree"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$tree"/etc/apt/apt.conf.d/99mmdebstrap
 rm -rf "$tree"/boot/initrd.img-* "$tree"/initrd.img* "$tree"/vmlinuz* \
-	"$tree"/var/log/* "$tree"/var/cache/apt/*.bin "$tree"/var/cache/debconf/*-old "$tree"/var/lib/dpkg/*-old
+	"$tree"/tmp/* "$tree"/var/log/* "$tree"/var/cache/apt/*.bin "$tree"/var/cache/debconf/*-old "$tree"/var/lib/dpkg/*-old
 rm -f "$tree"/etc/hostname "$tree"/etc/resolv.conf
 : >"$tree"/etc/fstab
 # Empty, not absent: absent would be a "first boot", which goes through the presets of every unit.

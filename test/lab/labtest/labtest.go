@@ -76,3 +76,14 @@ func showLogs(t testing.TB, dir string) {
 		}
 	}
 }
+
+// Tree is the Debian tree, see [lab.DebianTree].
+func Tree(t testing.TB) string {
+	t.Helper()
+	RequireRoot(t)
+	root, err := lab.DebianTree(t.Context(), Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
