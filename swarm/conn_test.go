@@ -1,0 +1,87 @@
+package swarm
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+func pipe(t *testing.T, slots chan struct{}) (*conn, net.Conn) {
+	a, b := net.Pipe()
+	c := &conn{Conn: a, slots: slots, done: make(chan struct{})}
+	t.Cleanup(func() { c.Close(); b.Close() })
+	return c, b
+}
+
+// A peer that reads nothing gives the slot back after slotTime; messages need no slot; Close ends the
+// wait for one.
+func TestUploadSlots(t *testing.T) {
+	slots := make(chan struct{}, 1)
+	dead, _ := pipe(t, slots)
+	go func() { _, _ = dead.Write(make([]byte, bulk)) }()
+	eventually(t, "the dead peer holds the slot", func() bool { return len(slots) == 1 })
+
+	alive, far := pipe(t, slots)
+	wrote := make(chan error, 2)
+	go func() { _, err := alive.Write(make([]byte, bulk-1)); wrote <- err }()
+	if _, err := far.Read(make([]byte, bulk)); err != nil || <-wrote != nil {
+		t.Fatalf("a message waited for the slot: %v", err)
+	}
+	start := time.Now()
+	go func() { _, err := alive.Write(make([]byte, bulk)); wrote <- err }()
+	if _, err := far.Read(make([]byte, bulk)); err != nil || <-wrote != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 2*slotTime {
+		t.Errorf("the slot came after %s", took)
+	}
+	eventually(t, "the slot is free once", func() bool { return len(slots) == 0 })
+
+	slots <- struct{}{}
+	closing, _ := pipe(t, slots)
+	go func() { _, err := closing.Write(make([]byte, bulk)); wrote <- err }()
+	closing.Close()
+	if err := <-wrote; err == nil {
+		t.Error("wrote to a closed connection")
+	}
+}
+
+// The engine's minutes become seconds, and its own shorter deadlines stay.
+func TestReadDeadline(t *testing.T) {
+	c, _ := pipe(t, nil)
+	if err := c.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("read from nobody")
+	}
+}
+
+func TestPortRange(t *testing.T) {
+	first, err := net.Listen("tcp", "127.0.0.9:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	taken := first.Addr().(*net.TCPAddr).Port
+	if taken == 65535 {
+		t.Skip("the port was the last one")
+	}
+	if s, err := New(Config{Listen: ip(9), PortMin: taken, PortMax: taken}); err == nil || !strings.Contains(err.Error(), "no swarm port from") {
+		t.Errorf("%v %v", s, err)
+	}
+	for _, c := range []Config{{PortMin: 2, PortMax: 1}, {PortMax: 70000}, {PortMin: -1}, {MaxPeers: -1}} {
+		if _, err := New(c); err == nil {
+			t.Errorf("%+v was accepted", c)
+		}
+	}
+	l, err := listen(Config{Listen: ip(9), PortMin: taken, PortMax: 65535, UploadSlots: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if l.port() <= taken {
+		t.Errorf("port %d", l.port())
+	}
+}
