@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +104,13 @@ func newCluster(t testing.TB) *cluster {
 	return &cluster{t: t, ca: newAuthority(t), key: bytes.Repeat([]byte{7}, 32), timing: TestTiming(), heads: map[string]*head{}}
 }
 
+// newCalmCluster is slow to hold elections, for tests that want to see none.
+func newCalmCluster(t testing.TB) *cluster {
+	c := newCluster(t)
+	c.timing.Heartbeat, c.timing.Election, c.timing.Lease = time.Second, time.Second, 800*time.Millisecond
+	return c
+}
+
 // config is that of a new head, before it is started.
 func (c *cluster) config(name string) Config {
 	return Config{
@@ -181,7 +189,8 @@ func (h *head) ended() {
 			h.c.t.Errorf("Run of %s returned %v", h.name, err)
 		}
 	case <-time.After(20 * time.Second):
-		h.c.t.Errorf("Run of %s does not return", h.name)
+		stacks := make([]byte, 1<<20)
+		h.c.t.Errorf("Run of %s does not return:\n%s", h.name, stacks[:runtime.Stack(stacks, true)])
 	}
 	h.stop()
 	h.stop = nil
@@ -210,20 +219,30 @@ func (c *cluster) join(leader *head, name string, duty ...func(*head, context.Co
 	c.t.Helper()
 	h := c.start(c.config(name), duty...)
 	c.until(name+" is in the gossip of "+leader.name, func() bool { return leader.member(name).State == Alive })
-	if err := leader.AddNonvoter(c.ctx(), name, h.RaftAddr()); err != nil {
-		c.t.Fatal(err)
-	}
-	index, err := leader.Barrier(c.ctx())
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	c.lead("adding "+name, func(l *head) error { return l.AddNonvoter(c.ctx(), name, h.RaftAddr()) })
+	var index uint64
+	c.lead("a barrier", func(l *head) (err error) {
+		index, err = l.Barrier(c.ctx())
+		return err
+	})
 	if err := h.WaitApplied(c.ctx(), index); err != nil {
 		c.t.Fatal(err)
 	}
-	if err := leader.AddVoter(c.ctx(), name, h.RaftAddr()); err != nil {
-		c.t.Fatal(err)
-	}
+	c.lead("giving a vote to "+name, func(l *head) error { return l.AddVoter(c.ctx(), name, h.RaftAddr()) })
 	return h
+}
+
+// lead has the leader do something, until one has done it that still led at its
+// end: a machine under load holds elections.
+func (c *cluster) lead(what string, do func(leader *head) error) {
+	c.t.Helper()
+	c.until(what, func() bool {
+		err := do(c.leader())
+		if err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrOutcomeUnknown) {
+			c.t.Fatalf("%s: %v", what, err)
+		}
+		return err == nil
+	})
 }
 
 // leader waits for one of the running heads to lead, and returns it.

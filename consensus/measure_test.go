@@ -29,7 +29,10 @@ var (
 	kills = flag.Int("kills", 0, "measure this many kills of a head (0: do not measure)")
 	hogs  = flag.Int("hogs", 0, "measure beside this many busy loops")
 	calm  = flag.Duration("calm", 10*time.Second, "count false alarms for so long, before the kills")
+	inner = flag.Int("busy", 0, "measure with this many busy goroutines in each head")
 	quick = flag.Bool("test-timing", false, "measure TestTiming instead of DefaultTiming")
+	heart = flag.Duration("heartbeat", 0, "another Heartbeat and Election, with two thirds as Lease")
+	probe = flag.Duration("probe", 0, "another Probe, with 0.4 as ProbeTimeout")
 )
 
 // childEnv makes the test binary a head, or a busy loop, instead of a test.
@@ -43,7 +46,8 @@ type childConfig struct {
 	Cert, Key    []byte // DER
 	CA           []byte
 	Seeds        []string
-	Quick        bool
+	Busy         int
+	Timing       Timing
 }
 
 // childEvent is what it tells, a line each.
@@ -93,8 +97,12 @@ func runChild(spec string) {
 		TLS:    &tls.Config{RootCAs: pool, ClientCAs: pool, Certificates: []tls.Certificate{{Certificate: [][]byte{c.Cert}, PrivateKey: key}}},
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	}
-	if c.Quick {
-		cfg.Timing = TestTiming()
+	cfg.Timing = c.Timing
+	for range c.Busy {
+		go func() {
+			for { //nolint:revive // burns a core
+			}
+		}()
 	}
 	p, err := New(cfg, new(list))
 	if err != nil {
@@ -237,6 +245,17 @@ func TestMeasure(t *testing.T) {
 	if *kills == 0 {
 		t.Skip("only with -kills N: it takes minutes and loads the machine")
 	}
+	timing := DefaultTiming()
+	if *quick {
+		timing = TestTiming()
+	}
+	if *heart > 0 {
+		timing.Heartbeat, timing.Election, timing.Lease = *heart, *heart, *heart*2/3
+	}
+	if *probe > 0 {
+		timing.Probe, timing.ProbeTimeout = *probe, *probe*2/5
+	}
+	t.Logf("timing %+v", timing)
 	ca := newAuthority(t)
 	children := map[string]*child{}
 	names := []string{"h1", "h2", "h3"}
@@ -249,7 +268,7 @@ func TestMeasure(t *testing.T) {
 		}
 		c := &child{conf: childConfig{
 			First: i == 0, Name: name, Dir: filepath.Join(t.TempDir(), name), Raft: freePort(t), Gossip: freePort(t),
-			Cert: conf.Certificate[0], Key: key, CA: ca.cert.Raw, Quick: *quick,
+			Cert: conf.Certificate[0], Key: key, CA: ca.cert.Raw, Busy: *inner, Timing: timing,
 		}}
 		seeds = append(seeds, netip.AddrPortFrom(loopback, uint16(c.conf.Gossip)).String())
 		children[name] = c

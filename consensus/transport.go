@@ -53,6 +53,12 @@ func newTransport(s *stream, logger hclog.Logger) *transport {
 		Stream:                s,
 		MaxPool:               3,
 		Timeout:               rpcTimeout,
+		// No pipelining. In v1.7.3 it can lock up for ever, and the end of raft with
+		// it, when a follower turns down a message while the next one is being sent:
+		// netPipeline.AppendEntries and decodeResponses then both wait for
+		// pipelineDecode, which has gone (hashicorp/raft issue 612; seen here too).
+		// Entries go in batches all the same.
+		MaxRPCsInFlight: 1,
 	})
 	return t
 }
