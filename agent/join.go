@@ -414,7 +414,7 @@ func (a *Agent) Admit(ctx context.Context, r api.AdmitRequest) (api.AdmitReply, 
 	if err != nil {
 		return refused("the token's secret is damaged")
 	}
-	if err := m.checkInvite(r, pki.HashSecret(secret)); err != nil {
+	if err := m.checkInvite(ctx, r, pki.HashSecret(secret)); err != nil {
 		return api.AdmitReply{}, err
 	}
 	if err := reach(ctx, a.cfg.Name, r); err != nil {
@@ -439,8 +439,12 @@ func (a *Agent) Admit(ctx context.Context, r api.AdmitRequest) (api.AdmitReply, 
 // checkInvite spares an unwelcome caller's ports: without a token that exists,
 // this head connects nowhere on anybody's word. The rest of the token's rules
 // is with the state machine.
-func (m *member) checkInvite(r api.AdmitRequest, hash string) error {
+func (m *member) checkInvite(ctx context.Context, r api.AdmitRequest, hash string) error {
 	i, ok := m.machine.View().Invite(r.InviteID)
+	if !ok {
+		m.catchUp(ctx) // the invite may be younger than this head's state
+		i, ok = m.machine.View().Invite(r.InviteID)
+	}
 	if !ok || i.Hash != hash {
 		return inventory.Errorf(inventory.KindDenied, "head", r.Name, "the token is unknown to this cluster: make one with `luna head invite`")
 	}

@@ -46,6 +46,7 @@ type member struct {
 	reports *reports
 	warn    warnings
 	packing sync.Mutex // one image at a time: packing takes every CPU
+	tracked sync.Map   // SHA-256 by info hash, of what this head seeds or fetches
 
 	clientsMu sync.Mutex
 	clients   map[string]*api.Client // of other heads, by name and address
@@ -80,7 +81,7 @@ func newMember(cfg Config, machine *fsm.Machine, id *identity) (_ *member, err e
 	m.tracker = swarm.NewTracker(swarm.TrackerConfig{Known: m.knownArtifact})
 	if m.swarm, err = swarm.New(swarm.Config{
 		Listen: cfg.Bind, PortMin: cfg.SwarmPortMin, PortMax: cfg.SwarmPortMax,
-		PeerName: cfg.Name, Logger: cfg.Logger,
+		MaxPeers: 64, Logger: cfg.Logger,
 	}); err != nil {
 		return nil, fmt.Errorf("open the swarm: %w", err)
 	}
@@ -98,8 +99,11 @@ func newMember(cfg Config, machine *fsm.Machine, id *identity) (_ *member, err e
 func (m *member) close() error {
 	var errs []error
 	for _, l := range []net.Listener{m.apiL, m.httpL} {
-		if l != nil {
-			errs = append(errs, l.Close())
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
 		}
 	}
 	if m.peer != nil {

@@ -87,6 +87,20 @@ func (m *member) apply(ctx context.Context, data []byte) (api.Applied, error) {
 	return api.Applied{Index: index, Result: r.(inventory.Result)}, nil
 }
 
+// catchUp waits a moment until this head has what the leader has committed.
+func (m *member) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	name, _ := m.peer.Leader()
+	h, ok := m.machine.View().Head(name)
+	if !ok || name == m.cfg.Name {
+		return
+	}
+	if s, err := m.clientOf(h).Self(ctx); err == nil {
+		_ = m.peer.WaitApplied(ctx, s.CommitIndex) // best effort: the caller looks and judges
+	}
+}
+
 // Forwarded applies a command that another head took, if this one leads.
 func (a *Agent) Forwarded(ctx context.Context, data []byte) (api.Applied, error) {
 	m, err := a.self()

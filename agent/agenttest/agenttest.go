@@ -1,0 +1,197 @@
+// Package agenttest starts real agents in one process, each on a loopback
+// address of its own and with short timers: three make a mesh in about a second.
+// Raft, gossip, TLS and disks are real; DHCP and TFTP, which need root and a
+// network of their own, are off.
+package agenttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/clustervision/luna/agent"
+	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/consensus"
+	"github.com/clustervision/luna/inventory"
+)
+
+// Head is an agent under test.
+type Head struct {
+	*agent.Agent
+	*api.Client // over its socket, as root
+	Name        string
+	Config      agent.Config
+
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// Start starts an agent that is no member yet.
+func Start(t testing.TB, name string) *Head {
+	t.Helper()
+	// Not t.TempDir: its path may be longer than a socket's may be.
+	dir, err := os.MkdirTemp("", "luna")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c := agent.Defaults()
+	c.Name, c.DataDir, c.Socket = name, filepath.Join(dir, "data"), filepath.Join(dir, "sock")
+	c.Bind, c.TFTPPort, c.DHCPPort = address(), -1, -1
+	c.Version, c.Timing, c.Logger = "test", consensus.TestTiming(), Logger(t).With("head", name)
+	h := &Head{Name: name, Config: c, Client: Client(c.Socket)}
+	h.Run(t)
+	return h
+}
+
+// address gives a loopback address that no other head of this or another test
+// process has, so that heads keep Luna's own ports and find each other again
+// after a restart.
+func address() netip.Addr {
+	pid := os.Getpid()
+	return netip.AddrFrom4([4]byte{127, byte(1 + pid%250), byte(pid / 250 % 250), byte(heads.Add(1))})
+}
+
+// heads counts the heads of this process.
+var heads atomic.Int32
+
+// Run starts the agent of the head, after Stop or Kill too.
+func (h *Head) Run(t testing.TB) {
+	t.Helper()
+	a, err := agent.New(h.Config)
+	if err != nil {
+		t.Fatalf("head %s: %v", h.Name, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h.Agent, h.cancel, h.done = a, cancel, make(chan error, 1)
+	done := h.done
+	go func() { done <- a.Run(ctx) }()
+	t.Cleanup(func() { h.Stop(t) })
+}
+
+// Stop stops the agent in order, as systemd would; a stopped one stays so.
+func (h *Head) Stop(t testing.TB) {
+	t.Helper()
+	if h.cancel == nil {
+		return
+	}
+	h.cancel()
+	h.cancel = nil
+	select {
+	case err := <-h.done:
+		if err != nil {
+			t.Errorf("head %s: %v", h.Name, err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Errorf("head %s does not stop", h.Name)
+	}
+}
+
+// Kill ends the agent as kill -9 would, as far as the others can tell.
+func (h *Head) Kill(t testing.TB) {
+	t.Helper()
+	_ = h.Agent.Close() // what it says of its end matters as little as after kill -9
+	h.cancel()
+	h.cancel = nil
+	<-h.done
+}
+
+// Client gives a client of the agent behind a socket.
+func Client(socket string) *api.Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}
+	return &api.Client{Base: "http://luna", HTTP: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+}
+
+// Logger shows what agents say where the test fails or -v is given.
+func Logger(t testing.TB) *slog.Logger {
+	if os.Getenv("LUNA_TEST_LOG") == "" {
+		return slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// Mesh starts n heads, h1 to hn, and joins them.
+func Mesh(t testing.TB, n int) []*Head {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var heads []*Head
+	for i := range n {
+		h := Start(t, fmt.Sprintf("h%d", i+1))
+		heads = append(heads, h)
+		if i == 0 {
+			Init(t, h)
+			continue
+		}
+		token, err := heads[0].Client.Invite(ctx, api.InviteRequest{})
+		if err != nil {
+			t.Fatalf("invite: %v", err)
+		}
+		if err := h.Client.Join(ctx, api.JoinRequest{Address: heads[0].API(), Token: token.Token}); err != nil {
+			t.Fatalf("join of %s: %v", h.Name, err)
+		}
+	}
+	return heads
+}
+
+// Init makes a cluster of one head and gives the admin credential.
+func Init(t testing.TB, h *Head) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	r, err := h.Client.Init(ctx, api.InitRequest{FrontendAddress: h.Config.Bind, Path: h.Config.DataDir})
+	if err != nil {
+		t.Fatalf("init: %v", err)
+	}
+	return r.Credential
+}
+
+// API gives the address of the head's API.
+func (h *Head) API() string {
+	self, _ := h.View().Head(h.Name)
+	return netip.AddrPortFrom(self.Address, uint16(self.APIPort)).String()
+}
+
+// Eventually waits until ok, and fails the test if that takes too long.
+func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(within); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", within, what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Do writes through the head, and fails the test if it is refused.
+func (h *Head) Do(t testing.TB, commands ...inventory.Command) {
+	t.Helper()
+	for _, c := range commands {
+		if _, err := h.TryDo(c); err != nil {
+			t.Fatalf("%s: %v", inventory.Verb(c), err)
+		}
+	}
+}
+
+// TryDo writes through the head.
+func (h *Head) TryDo(c inventory.Command) (inventory.Result, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	r, err := h.Propose(ctx, "test", c)
+	if err == nil && r.Error != nil {
+		err = r.Error
+	}
+	return r, errors.Join(err)
+}

@@ -1,0 +1,244 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/clustervision/luna/boot"
+	"github.com/clustervision/luna/boot/dhcp"
+	"github.com/clustervision/luna/boot/tftp"
+	"github.com/clustervision/luna/inventory"
+)
+
+// runner is a service that has opened its sockets.
+type runner interface {
+	Run(ctx context.Context) error
+}
+
+// runFunc makes a runner of a function.
+type runFunc func(ctx context.Context) error
+
+func (f runFunc) Run(ctx context.Context) error { return f(ctx) }
+
+// serveNodes gives nodes all they need on every network that this head is on:
+// HTTP and TFTP at this head's address there, DHCP on the device behind it. The
+// services follow the inventory and the machine's addresses.
+func (m *member) serveNodes(ctx context.Context) error {
+	dirs := m.cfg.IPXEDirs
+	if len(dirs) == 0 {
+		dirs = boot.LoaderDirs()
+	}
+	loaders := boot.FindLoaders(dirs...)
+	if len(loaders) == 0 {
+		m.warn.set("loaders", fmt.Errorf("no iPXE in %v: install the package ipxe (Debian) or ipxe-bootimgs (RHEL), or set ipxe-dir", dirs))
+		m.log.Warn("no iPXE loaders found: machines whose firmware is not iPXE cannot boot", "dirs", dirs)
+	}
+	h := boot.NewHandler(boot.HandlerConfig{
+		View: m.machine.View, Live: m.live, Files: m.artifactPath, Loaders: loaders, Tracker: m.tracker,
+		Torrent: m.torrent, BindMAC: m.bindMAC, Report: m.report, Logger: m.log,
+	})
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() error { return serve(ctx, m.httpL, h, m.log) })
+	all.Go(func() error { return m.followNetworks(ctx, h, loaders) })
+	return all.Wait()
+}
+
+// followNetworks starts and stops services as networks and addresses come and go.
+func (m *member) followNetworks(ctx context.Context, h *boot.Handler, loaders boot.Loaders) error {
+	running := map[string]context.CancelFunc{}
+	all, ctx := errgroup.WithContext(ctx)
+	for {
+		changed := m.machine.Changed()
+		want := m.services(h, loaders)
+		for name, stop := range running {
+			if want[name] == nil {
+				stop()
+				delete(running, name)
+			}
+		}
+		for name, open := range want {
+			if running[name] != nil {
+				continue
+			}
+			own, stop := context.WithCancel(ctx)
+			running[name] = stop
+			all.Go(func() error { return m.keep(own, name, open) })
+		}
+		select {
+		case <-ctx.Done():
+			return all.Wait()
+		case <-changed:
+		case <-time.After(5 * time.Second):
+		}
+	}
+}
+
+// services gives what should run now, by a name that says what and where.
+func (m *member) services(h *boot.Handler, loaders boot.Loaders) map[string]func() (runner, error) {
+	want := map[string]func() (runner, error){}
+	self := m.describe()
+	devices := deviceOf()
+	for n := range m.machine.View().Networks() {
+		addr, ok := self.AddressIn(n.Prefix)
+		if !ok || !addr.Is4() {
+			continue
+		}
+		if specific(m.cfg.Bind) && addr != m.cfg.Bind {
+			want["HTTP on "+addr.String()] = func() (runner, error) {
+				l, err := net.Listen("tcp", net.JoinHostPort(addr.String(), strconv.Itoa(self.HTTPPort)))
+				return runFunc(func(ctx context.Context) error { return serve(ctx, l, h, m.log) }), err
+			}
+		}
+		if n.Range.IsZero() {
+			continue
+		}
+		if m.cfg.TFTPPort >= 0 {
+			want["TFTP on "+addr.String()] = func() (runner, error) {
+				return tftp.New(tftp.Config{Addr: netip.AddrPortFrom(addr, uint16(m.cfg.TFTPPort)).String(), Open: h.OpenTFTP, Logger: m.log})
+			}
+		}
+		device, ok := devices[addr]
+		if m.cfg.DHCPPort < 0 || !ok {
+			continue
+		}
+		if name := "DHCP on " + device; want[name] == nil {
+			want[name] = func() (runner, error) { return m.openDHCP(device, n.ID, loaders) }
+		}
+	}
+	return want
+}
+
+func (m *member) openDHCP(device string, network inventory.ID, loaders boot.Loaders) (runner, error) {
+	return dhcp.New(dhcp.Config{
+		Device: device, Network: network, Self: m.cfg.Name, View: m.machine.View,
+		Answers: m.answers, Lease: m.lease, LeaseTime: leaseTime, Loaders: loaders, Logger: m.log,
+	})
+}
+
+// deviceOf gives the network device of each of the machine's addresses.
+func deviceOf() map[netip.Addr]string {
+	devices := map[netip.Addr]string{}
+	ifaces, err := net.Interfaces()
+	if err != nil {
+		return devices
+	}
+	for _, i := range ifaces {
+		addrs, err := i.Addrs()
+		if err != nil || i.Flags&net.FlagUp == 0 {
+			continue
+		}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				devices[p.Addr().Unmap()] = i.Name
+			}
+		}
+	}
+	return devices
+}
+
+// keep runs a service until ctx ends, opening it again after it failed: a
+// device may come back, another program may let go of a port.
+func (m *member) keep(ctx context.Context, name string, open func() (runner, error)) error {
+	defer m.warn.set(name, nil)
+	for {
+		r, err := open()
+		if err == nil {
+			m.log.Info("serving nodes", "service", name)
+			if m.warn.set(name, nil) {
+				m.log.Info("service recovered", "service", name)
+			}
+			err = r.Run(ctx)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if m.warn.set(name, err) && err != nil {
+			m.log.Error("a service for nodes does not run", "service", name, "err", err)
+		}
+		if !pause(ctx, 2*time.Second) {
+			return nil
+		}
+	}
+}
+
+// cutOff is how long a head hears of no leader before it takes itself to be cut
+// off from the others.
+const cutOff = 2 * time.Second
+
+// answers says what this head may answer on a network now. The holder is for
+// quiet, not for safety: a node's address is computed, so two heads that both
+// answer say the same. A head that is cut off, together with some nodes, from
+// the holder boots those it knows.
+func (m *member) answers(network inventory.ID) dhcp.Duty {
+	inv := m.machine.View()
+	n, ok := inv.NetworkByID(network)
+	if !ok || n.Range.IsZero() {
+		return dhcp.Silent
+	}
+	alone := m.peer.LastContact() > cutOff
+	holder, ok := inv.HeadByID(n.Duty.Holder)
+	switch {
+	case ok && holder.Name == m.cfg.Name && !alone:
+		return dhcp.Everyone
+	case ok && holder.Name == m.cfg.Name:
+		return dhcp.KnownNodes
+	case alone && (!ok || !m.live(holder.Name)):
+		return dhcp.KnownNodes
+	}
+	return dhcp.Silent
+}
+
+// leaseTime is short: most unknown machines become nodes, and then have an
+// address of their own.
+const leaseTime = 10 * time.Minute
+
+// lease commits a pool address for an unknown machine.
+func (m *member) lease(ctx context.Context, network string, mac inventory.MAC) (netip.Addr, time.Duration, error) {
+	r, err := m.propose(ctx, m.cfg.Name, inventory.LeaseAddress{Network: network, MAC: mac, At: time.Now().UTC(), TTL: leaseTime})
+	var l inventory.Lease
+	if err == nil {
+		err = r.Into(&l)
+	}
+	return l.Addr, leaseTime, err
+}
+
+// live tells whether a head is alive as gossip sees it.
+func (m *member) live(head string) bool { return m.alive()[head] }
+
+// bindMAC makes a machine a node, as chosen at its boot menu.
+func (m *member) bindMAC(ctx context.Context, node string, mac inventory.MAC) error {
+	r, err := m.propose(ctx, "boot menu", inventory.ChangeNodes{Names: []string{node}, MAC: &mac})
+	if err == nil {
+		err = r.Into(nil)
+	}
+	return err
+}
+
+// torrent makes the .torrent of an artifact, for other clients.
+func (m *member) torrent(sum string, heads []string) ([]byte, error) {
+	for v := range m.machine.View().Versions() {
+		for _, a := range artifacts(v) {
+			if a.SHA256 != sum {
+				continue
+			}
+			d, err := descriptor(a)
+			if err != nil {
+				return nil, err
+			}
+			var trackers, seeds []string
+			for _, h := range heads {
+				trackers = append(trackers, "http://"+h+"/announce")
+				seeds = append(seeds, "http://"+h+"/artifacts/"+sum)
+			}
+			return d.Torrent(trackers, seeds)
+		}
+	}
+	return nil, fmt.Errorf("artifact %s: %w", sum, fs.ErrNotExist)
+}
