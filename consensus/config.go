@@ -49,8 +49,8 @@ type Config struct {
 
 	// Seeds tells the gossip addresses (host:port) of the other heads, as far as
 	// they are known: this head's own address among them does no harm. It is asked
-	// again and again, so that it may tell more as the state is learned. Nil
-	// means none: then other heads must come to this one.
+	// again and again, so that it may tell more as the state is learned, and must
+	// not block. Nil means none: then other heads must come to this one.
 	Seeds func() []string
 
 	// Timing is [DefaultTiming] if zero.
@@ -100,7 +100,7 @@ func DefaultTiming() Timing {
 		Heartbeat:    300 * time.Millisecond,
 		Election:     300 * time.Millisecond,
 		Lease:        200 * time.Millisecond,
-		Commit:       20 * time.Millisecond,
+		Commit:       10 * time.Millisecond,
 		Probe:        250 * time.Millisecond,
 		ProbeTimeout: 100 * time.Millisecond,
 		Suspicion:    2,

@@ -26,6 +26,7 @@
 //     to say how much of the log is committed (see record.go).
 //   - A head that comes back is caught up at once. Raft alone would back off from
 //     it for up to ten seconds (see transport.go).
+//   - Replication cannot lock up, as raft's pipeline can (see transport.go).
 //   - Heads find each other again by themselves after any stop, in any order, and
 //     at a new address too: see Config.Seeds and gossip.go.
 package consensus

@@ -145,7 +145,7 @@ func listenGossip(cfg *Config, conf memberlist.NetTransportConfig) (*gossipTrans
 // gossipTransport is memberlist's transport, whose calls end with it.
 type gossipTransport struct {
 	*memberlist.NetTransport
-	ctx    context.Context //nolint:containedctx // the lifetime of the transport; memberlist passes none
+	ctx    context.Context // the lifetime of the transport; memberlist passes none
 	cancel context.CancelFunc
 }
 

@@ -45,7 +45,7 @@ func (l *limiter) first(key string) bool {
 type raftLog struct {
 	log    *slog.Logger
 	limit  *limiter
-	ending context.Context //nolint:containedctx // when it is over, every error is expected
+	ending context.Context // when it is over, every error is expected
 }
 
 // newRaftLog makes the logger that raft wants out of one of slog. An intercepting

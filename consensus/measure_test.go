@@ -69,7 +69,7 @@ func runChild(spec string) {
 		if os.Getppid() == 1 { // the test is gone
 			return
 		}
-		for range 10_000_000 { //nolint:revive // burns a core
+		for range 10_000_000 {
 		}
 	}
 	out := json.NewEncoder(os.Stdout)
@@ -100,7 +100,7 @@ func runChild(spec string) {
 	cfg.Timing = c.Timing
 	for range c.Busy {
 		go func() {
-			for { //nolint:revive // burns a core
+			for {
 			}
 		}()
 	}
@@ -290,7 +290,7 @@ func TestMeasure(t *testing.T) {
 		}
 	}
 
-	time.Sleep(*calm) //nolint:forbidigo // it measures what happens in that time
+	time.Sleep(*calm) // what happens in that time is counted
 	alarms, elections, writes := 0, 0, 0
 	for _, c := range children {
 		for len(c.events) > 0 {
@@ -358,7 +358,7 @@ func TestMeasure(t *testing.T) {
 			}
 		}
 		caught = append(caught, victim.next(t, "caught up", func(e childEvent) bool { return e.Log != "" }).At.Sub(began))
-		time.Sleep(time.Second) //nolint:forbidigo // a settled cluster
+		time.Sleep(time.Second) // let it settle
 	}
 	for _, row := range []struct {
 		what string

@@ -25,7 +25,7 @@ const (
 	snapshotsKept     = 2
 
 	// lockTimeout is how long another process may take to let go of raft.db.
-	lockTimeout = 2 * time.Second
+	lockTimeout = time.Second
 
 	// enqueueTimeout is how long a leader that is stuck, on its disk most likely,
 	// may take to accept a proposal whose context has no deadline.

@@ -32,7 +32,7 @@ type stream struct {
 	limit     *limiter
 
 	accepted chan net.Conn
-	ctx      context.Context //nolint:containedctx // the lifetime of the port; raft passes none
+	ctx      context.Context // the lifetime of the port; raft passes none
 	cancel   context.CancelFunc
 	serving  sync.WaitGroup
 
