@@ -204,16 +204,16 @@ func (a *acquaintances) learn(addrs []netip.AddrPort) {
 	}
 }
 
-// choose picks up to n peers to connect to, of which at least one is a head if one is known. A peer
-// that was tried in the last moments is left alone: it is connected, or refused, or dead.
-func (a *acquaintances) choose(n int) []netip.AddrPort {
+// choose picks up to n peers to connect to, of which at least one is a head if one is known. Those
+// connected are left alone, and those tried in the last moments: they are full, or dead.
+func (a *acquaintances) choose(n int, connected func(netip.AddrPort) bool) []netip.AddrPort {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
 	var heads, others []netip.AddrPort
 	for addr, p := range a.peers {
 		switch {
-		case now.Sub(p.tried) < 2*eager:
+		case now.Sub(p.tried) < 2*eager || connected(addr):
 		case p.head:
 			heads = append(heads, addr)
 		default:

@@ -36,9 +36,14 @@ const (
 type engine struct {
 	client   *torrent.Client
 	listener *listener
+
+	mu    sync.Mutex
+	peers map[*torrent.PeerConn]netip.AddrPort // where others can connect to those connected to us
 }
 
-func newEngine(cfg Config, l *listener) (*engine, error) {
+// newEngine starts a client that calls itself id, 20 bytes, and uses no socket but those of l.
+func newEngine(cfg Config, id string, l *listener) (*engine, error) {
+	e := &engine{listener: l, peers: map[*torrent.PeerConn]netip.AddrPort{}}
 	c := torrent.NewDefaultClientConfig()
 	c.DefaultStorage = noStorage{} // each torrent brings its own
 	c.DisableTCP = true            // its own sockets, that is: ours are added below
@@ -61,13 +66,14 @@ func newEngine(cfg Config, l *listener) (*engine, error) {
 	// The limit counts wanted pieces, those that no neighbour has first: with 64 MiB of them (the
 	// default) nothing at all would be asked of neighbours who have only others.
 	c.MaxUnverifiedBytes = 0
-	c.Bep20 = "-LU2000-"
+	c.PeerID = id
 	c.ExtendedHandshakeClientVersion = "luna"
 	c.Slogger = slog.New(engineLog{cfg.Logger.Handler()})
-	// The engine takes the peer's own limit after this call.
-	c.Callbacks.ReadExtendedHandshake = func(_ *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
-		m.Reqq = outstanding
+	c.Callbacks.ReadExtendedHandshake = func(p *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
+		m.Reqq = outstanding // the engine takes the peer's own limit after this call
+		e.met(p, m.Port)
 	}
+	c.Callbacks.PeerConnClosed = e.parted
 	c.Callbacks.PeerConnAdded = append(c.Callbacks.PeerConnAdded, func(p *torrent.PeerConn) {
 		p.PeerMaxRequests = outstanding
 	})
@@ -75,9 +81,27 @@ func newEngine(cfg Config, l *listener) (*engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the torrent engine: %w", err)
 	}
+	e.client = client
 	client.AddDialer(l)
 	client.AddListener(l)
-	return &engine{client, l}, nil
+	return e, nil
+}
+
+// met notes where a connected peer listens: a connection that came from it has another port.
+func (e *engine) met(p *torrent.PeerConn, port int) {
+	at, err := netip.ParseAddrPort(p.RemoteAddr.String())
+	if err != nil || port <= 0 || port > 65535 {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.peers[p] = netip.AddrPortFrom(at.Addr().Unmap(), uint16(port))
+}
+
+func (e *engine) parted(p *torrent.PeerConn) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.peers, p)
 }
 
 // close ends all transfers and connections.
@@ -115,11 +139,12 @@ func (e *engine) add(c *content, want bool) (*transfer, error) {
 	if want {
 		t.DownloadAll()
 	}
-	return &transfer{torrent: t}, nil
+	return &transfer{engine: e, torrent: t}, nil
 }
 
 // transfer is one artifact in the engine. After stop all methods do nothing.
 type transfer struct {
+	engine  *engine
 	mu      sync.RWMutex // held for reading while the engine is used, for writing by stop
 	torrent *torrent.Torrent
 	stopped bool
@@ -151,6 +176,18 @@ func (t *transfer) connect(peers []netip.AddrPort) {
 		infos[i] = torrent.PeerInfo{Addr: net.TCPAddrFromAddrPort(p), Source: torrent.PeerSourceTracker}
 	}
 	t.use(func(t *torrent.Torrent) { t.AddPeers(infos) })
+}
+
+// connected tells whether there is a connection to the peer who listens at addr, whoever opened it.
+func (t *transfer) connected(addr netip.AddrPort) bool {
+	t.engine.mu.Lock()
+	defer t.engine.mu.Unlock()
+	for p, at := range t.engine.peers {
+		if at == addr && p.Torrent() == t.torrent {
+			return true
+		}
+	}
+	return false
 }
 
 // traffic is what the engine has moved for one artifact since it was added.

@@ -230,7 +230,7 @@ func (d *Download) meet() {
 		return
 	}
 	if n := neighbours - d.transfer.traffic().peers; n > 0 {
-		d.transfer.connect(d.known.choose(n))
+		d.transfer.connect(d.known.choose(n, d.transfer.connected))
 	}
 }
 

@@ -57,7 +57,7 @@ type Swarm struct {
 	http   *http.Client
 	own    *http.Transport // of ours, to be closed; nil if it was given
 	log    *slog.Logger
-	id     string // peer id in announces, 20 bytes
+	id     string // peer id, 20 bytes
 
 	mu     sync.Mutex
 	active map[string]artifact // by info hash
@@ -83,9 +83,9 @@ func New(cfg Config) (*Swarm, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Swarm{log: cfg.Logger, active: map[string]artifact{}}
-	id := make([]byte, 10)
+	id := make([]byte, 6)
 	_, _ = rand.Read(id) // never fails
-	s.id = fmt.Sprintf("%x", id)
+	s.id = fmt.Sprintf("-LU2000-%x", id)
 	if cfg.HTTP == nil {
 		dialer := net.Dialer{Timeout: announceTimeout, LocalAddr: localAddr(cfg.Listen)}
 		s.own = &http.Transport{DialContext: dialer.DialContext, IdleConnTimeout: patient, DisableCompression: true}
@@ -96,7 +96,7 @@ func New(cfg Config) (*Swarm, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.engine, err = newEngine(cfg, l); err != nil {
+	if s.engine, err = newEngine(cfg, s.id, l); err != nil {
 		l.close()
 		return nil, err
 	}
