@@ -188,7 +188,7 @@ func (a *attempt) watch(ctx context.Context, giveUp context.CancelCauseFunc) {
 		if p.Done != done {
 			done, since = p.Done, time.Now()
 		}
-		if tens := int(percent) / 10; tens > told {
+		if tens := int(percent) / 10; tens > told && p.Done < p.Total {
 			told = tens
 			a.log.Info("downloading", "percent", 10*tens, "peers", p.Peers, "mib_per_s", p.Rate/mib)
 		}

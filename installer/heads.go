@@ -85,7 +85,7 @@ func (h *heads) walk(ctx context.Context, ask func(head string) error) error {
 		order = append([]string{h.last}, slices.Delete(order, i, i+1)...)
 	}
 	h.mu.Unlock()
-	var errs []error
+	var said []string
 	for _, head := range order {
 		err := ask(head)
 		if err == nil {
@@ -97,9 +97,9 @@ func (h *heads) walk(ctx context.Context, ask func(head string) error) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		errs = append(errs, fmt.Errorf("head %s: %w", head, err))
+		said = append(said, fmt.Sprintf("head %s: %v", head, err))
 	}
-	return errors.Join(errs...)
+	return errors.New(strings.Join(said, "; ")) // one line, for a console
 }
 
 // plan fetches the plan from the first head that has a good one.
@@ -151,6 +151,9 @@ func (h *heads) do(ctx context.Context, method, head, path string, body []byte) 
 		var ue *url.Error // its text repeats method and URL, which the caller's line has room for only once
 		if errors.As(err, &ue) {
 			err = ue.Err
+		}
+		if errors.Is(err, io.EOF) {
+			err = errors.New("it closed the connection without an answer")
 		}
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,6 +31,13 @@ func inNamespaces(t *testing.T) bool {
 			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
 				t.Fatalf("mount on %s: %v", dir, err)
 			}
+		}
+		lo, err := netlink.LinkByName("lo")
+		if err == nil {
+			err = netlink.LinkSetUp(lo)
+		}
+		if err != nil {
+			t.Fatalf("bring lo up: %v", err)
 		}
 		return true
 	}

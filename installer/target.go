@@ -195,10 +195,10 @@ func (t *target) grow(more int64) error {
 // may not find the files that were written last. Freezing a file system writes
 // the journal's content to its place.
 func (t *target) settle() error {
-	unix.Sync()
 	if t.unowned {
 		return nil
 	}
+	unix.Sync()
 	mounted, err := t.mounts()
 	if err != nil {
 		return err
