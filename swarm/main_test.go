@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 // ip is the address of a machine of the test: 127.0.0.n.
 func ip(n int) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, byte(n)}) }
 
-// content makes size bytes that are the same for the same seed.
+// randomBytes makes size bytes that are the same for the same seed.
 func randomBytes(size int, seed byte) []byte {
 	b := make([]byte, size)
 	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
@@ -156,8 +156,9 @@ func fetch(t *testing.T, m *machine, d Descriptor, src Source) *Download {
 	return dl
 }
 
-// patience bounds every wait of a test.
+// deadline bounds a wait of a test.
 func deadline(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
