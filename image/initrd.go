@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -289,14 +290,14 @@ func readsZstd(tree string, kernel Kernel) bool {
 	return false
 }
 
+// complaint matches what dracut says of failures; the letters in brackets are of newer versions.
+var complaint = regexp.MustCompile(`dracut\[[EF]\]|FAILED|ERROR|cannot |can't `)
+
 // lastWords is the end of an error: what dracut complained of, or else what it said last.
 func lastWords(said string) string {
 	const most = 5
 	lines := strings.Split(strings.TrimSpace(said), "\n")
-	complaints := slices.Clone(lines)
-	complaints = slices.DeleteFunc(complaints, func(line string) bool {
-		return !strings.Contains(line, "dracut[E]") && !strings.Contains(line, "dracut[F]") && !strings.Contains(line, "FAILED") && !strings.Contains(line, "ERROR")
-	})
+	complaints := slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return !complaint.MatchString(line) })
 	if len(complaints) > 0 {
 		lines = complaints
 	}

@@ -30,7 +30,7 @@ install() {
     local _m
     inst_simple "$moddir/luna-install" /usr/bin/luna-install || return 1
     inst_hook cmdline 99 "$moddir/luna-parse.sh"
-    inst_hook mount 99 "$moddir/luna-mount.sh"
+    inst_hook pre-mount 99 "$moddir/luna-premount.sh"
     # shellcheck disable=SC2046
     inst_multiple -o $(luna_list "$moddir/commands")
     inst_multiple -o /etc/mke2fs.conf

@@ -1,6 +1,8 @@
 #!/bin/sh
-# mount hook: luna-install makes the root file system at $NEWROOT. It retries by itself for ever, so
-# when it ends, either all is well or it has crashed.
+# pre-mount hook: luna-install makes the root file system at $NEWROOT. It retries by itself for ever,
+# so when it ends, either all is well or it has crashed. This is not a mount hook, because where
+# systemd is in the initrd it takes root=luna for a device, and its attempt to mount that comes between
+# the two. Both dracut and systemd are content with a root that is mounted already.
 
 # Runs luna-install with its words on the console and, where luna.ctty= names another
 # terminal, on that too.
