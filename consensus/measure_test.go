@@ -322,30 +322,31 @@ func TestMeasure(t *testing.T) {
 		wasLeader := victim.conf.Name == leader
 		at := victim.kill()
 		var seen []time.Duration
-		writer := make(chan time.Duration, 2)
+		var wrote time.Time // the first write after the kill
+		var others []*child
 		for _, c := range children {
 			if c == victim {
 				continue
 			}
-			var first time.Time
+			others = append(others, c)
 			e := c.next(t, "failed", func(e childEvent) bool {
-				if e.Wrote && first.IsZero() && e.At.After(at) {
-					first = e.At
-				}
+				wrote = earlier(wrote, e, at)
 				return e.Member == victim.conf.Name && e.State == Failed
 			})
 			seen = append(seen, e.At.Sub(at))
-			if wasLeader && !first.IsZero() {
-				writer <- first.Sub(at)
+		}
+		for limit := time.After(30 * time.Second); wrote.IsZero(); {
+			select {
+			case e := <-others[0].events:
+				wrote = earlier(wrote, e, at)
+			case e := <-others[1].events:
+				wrote = earlier(wrote, e, at)
+			case <-limit:
+				t.Fatal("no more writes")
 			}
 		}
 		if wasLeader {
-			select {
-			case d := <-writer:
-				write = append(write, d)
-			default:
-				t.Log("no write before both saw the failure")
-			}
+			write = append(write, wrote.Sub(at))
 		}
 		slices.Sort(seen)
 		detect, both = append(detect, seen[0]), append(both, seen[1])
@@ -370,6 +371,14 @@ func TestMeasure(t *testing.T) {
 	} {
 		t.Log(row.what + ": " + quantiles(row.d))
 	}
+}
+
+// earlier is the time of the write e, if that came after the kill and before best.
+func earlier(best time.Time, e childEvent, kill time.Time) time.Time {
+	if e.Wrote && e.At.After(kill) && (best.IsZero() || e.At.Before(best)) {
+		return e.At
+	}
+	return best
 }
 
 func quantiles(d []time.Duration) string {
