@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/inventory"
+)
+
+// whichever is what --delnet says when it names no network.
+const whichever = "*"
+
+// groupChanges are the options of luna group change.
+type groupChanges struct {
+	editor  editor
+	osimage string
+	domain  string
+
+	pre, part, post, comment, params bool // what to edit
+
+	iface    string
+	bmc      bool
+	add, del bool
+	setnet   string
+	delnet   string
+	rename   string
+}
+
+func groupChange(a *app) *cobra.Command {
+	var g groupChanges
+	c := named(&cobra.Command{
+		Use:   "change NAME",
+		Short: "Change a group, its interfaces or its scripts",
+		Long: `Change a group. Several things in one call are done in this order: the text that
+is edited; the interface's add, delete, setnet, delnet, rename and edit; osimage
+and domain. setnet gives every node of the group an address at once, delnet takes
+it.
+
+A text is read from stdin where that is no terminal, else edited with $EDITOR.`,
+		Example: `  luna group change compute -i BMC --setnet ipmi
+  luna group change compute --partscript < partscript.sh`,
+		RunE: a.do(func(ctx context.Context, s *session) error { return g.do(ctx, s) }),
+	})
+	f := c.Flags()
+	f.StringVarP(&g.osimage, "osimage", "o", "", "osimage that its nodes boot")
+	f.StringVarP(&g.domain, "domain", "d", "", "network whose name is the nodes' domain; '' for none")
+	f.BoolVar(&g.pre, "prescript", false, "edit the script that runs first")
+	f.BoolVar(&g.part, "partscript", false, "edit the script that makes the file systems")
+	f.BoolVar(&g.post, "postscript", false, "edit the script that runs last")
+	f.BoolVarP(&g.comment, "comment", "C", false, "edit the comment")
+	f.StringVarP(&g.iface, "interface", "i", "", "the interface to change")
+	f.BoolVar(&g.bmc, "bmcnetwork", false, "the same as -i BMC, which is made if it is missing")
+	f.BoolVarP(&g.add, "add", "A", false, "add the interface")
+	f.BoolVarP(&g.del, "delete", "D", false, "delete the interface")
+	f.StringVar(&g.setnet, "setnet", "", "give the interface a network (--sn in short)")
+	f.StringVar(&g.delnet, "delnet", "", "take its network from the interface; name it if it has two (--dn in short)")
+	f.Lookup("delnet").NoOptDefVal = whichever
+	f.StringVar(&g.rename, "rename", "", "give the interface another name (--nn in short)")
+	f.BoolVarP(&g.params, "edit", "e", false, "edit the interface's parameters; of no effect on a script, which is edited anyway")
+	c.MarkFlagsMutuallyExclusive("interface", "bmcnetwork")
+	g.editor.declare(c)
+	return c
+}
+
+func (g *groupChanges) do(ctx context.Context, s *session) error {
+	if g.bmc {
+		g.iface = bmcInterface
+	}
+	edits := 0
+	for _, on := range []bool{g.pre, g.part, g.post, g.comment, g.params && g.iface != ""} {
+		if on {
+			edits++
+		}
+	}
+	if edits > 1 {
+		return refusef("group", s.name, "Only one element can be edited")
+	}
+	actions, err := g.actions(s)
+	if err != nil {
+		return err
+	}
+	first := inventory.ChangeGroup{Name: s.name}
+	if err := g.editText(ctx, s, &first); err != nil {
+		return err
+	}
+	last := inventory.ChangeGroup{Name: s.name, OSImage: ifGiven(s, "osimage", g.osimage), Domain: ifGiven(s, "domain", g.domain)}
+	if len(actions) == 0 { // then all of it is one command
+		first.OSImage, first.Domain = last.OSImage, last.Domain
+		return s.Write(ctx, first)
+	}
+	if g.editsText() {
+		if err := s.Write(ctx, first); err != nil {
+			return err
+		}
+	}
+	if err := g.changeInterfaces(ctx, s, actions); err != nil {
+		return err
+	}
+	if last.OSImage == nil && last.Domain == nil {
+		return nil
+	}
+	return s.Write(ctx, last)
+}
+
+// editsText tells whether a script or the comment is to be edited.
+func (g *groupChanges) editsText() bool { return g.pre || g.part || g.post || g.comment }
+
+// actions lists what to do to the interface, in 1.2's order.
+func (g *groupChanges) actions(s *session) ([]inventory.ChangeInterface, error) {
+	var list []inventory.ChangeInterface
+	put := func(on bool, c inventory.ChangeInterface) {
+		if on {
+			c.Group, c.Interface = s.name, g.iface
+			list = append(list, c)
+		}
+	}
+	network := g.delnet
+	if network == whichever {
+		network = ""
+	}
+	put(g.add, inventory.ChangeInterface{Action: inventory.InterfaceAdd})
+	put(g.del, inventory.ChangeInterface{Action: inventory.InterfaceDelete})
+	put(s.given("setnet"), inventory.ChangeInterface{Action: inventory.InterfaceSetNet, Network: g.setnet})
+	put(s.given("delnet"), inventory.ChangeInterface{Action: inventory.InterfaceDelNet, Network: network})
+	put(s.given("rename"), inventory.ChangeInterface{Action: inventory.InterfaceRename, NewName: g.rename})
+	put(g.params && g.iface != "", inventory.ChangeInterface{Action: inventory.InterfaceParams})
+	switch {
+	case g.iface == "" && len(list) > 0:
+		return nil, usagef("argument --%s: an interface is needed: --interface/-i", list[0].Action)
+	case g.iface != "" && len(list) == 0:
+		return nil, refusef("group", s.name, "Action for interfaces should be specified.")
+	}
+	return list, nil
+}
+
+// editText lets the user edit the one script or comment that is asked for.
+func (g *groupChanges) editText(ctx context.Context, s *session, change *inventory.ChangeGroup) error {
+	if !g.editsText() {
+		return nil
+	}
+	now, err := s.Group(ctx, s.name)
+	if err != nil {
+		return err
+	}
+	switch {
+	case g.pre:
+		change.PreScript, err = g.editor.script(ctx, s, now.PreScript, "prescript.sh")
+	case g.part:
+		change.PartScript, err = g.editor.script(ctx, s, now.PartScript, "partscript.sh")
+	case g.post:
+		change.PostScript, err = g.editor.script(ctx, s, now.PostScript, "postscript.sh")
+	default:
+		var text string
+		text, err = g.editor.edit(ctx, s, deref(now.Comment), "comment")
+		change.Comment = &text
+	}
+	return err
+}
+
+func (g *groupChanges) changeInterfaces(ctx context.Context, s *session, actions []inventory.ChangeInterface) error {
+	var now api.Group
+	if g.bmc || g.params {
+		var err error
+		if now, err = s.Group(ctx, s.name); err != nil {
+			return err
+		}
+	}
+	if _, has := now.Interfaces[bmcInterface]; g.bmc && !has && !g.add && g.setnet != "" {
+		actions = append([]inventory.ChangeInterface{{Group: s.name, Interface: bmcInterface, Action: inventory.InterfaceAdd}}, actions...)
+	}
+	for _, c := range actions {
+		if c.Action == inventory.InterfaceParams {
+			i, has := now.Interfaces[c.Interface]
+			if !has && !g.add {
+				return refusef("group", s.name, "No such interface '%s'", c.Interface)
+			}
+			text, err := g.editor.edit(ctx, s, i.Params, c.Interface+".conf")
+			if err != nil {
+				return err
+			}
+			c.Params = text
+		}
+		notice, err := s.ChangeInterface(ctx, c)
+		if err != nil {
+			return err
+		}
+		if notice != "" {
+			s.note("INFO:%s:%s", logger(s.cmd, ""), notice)
+		}
+	}
+	return nil
+}

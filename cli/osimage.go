@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/inventory"
+)
+
+func osimageCommand(a *app) *cobra.Command {
+	return noun("osimage", "The operating systems that nodes boot", "  luna osimage pack compute",
+		osimageList(a), osimageShow(a), osimageAdd(a), osimageChange(a), osimagePack(a),
+		deleteCommand(a, "osimage"), renameCommand(a, "osimage"))
+}
+
+func osimageList(a *app) *cobra.Command {
+	var out output
+	c := &cobra.Command{
+		Use:     "list",
+		Short:   "List the osimages",
+		Example: "  luna osimage list",
+		Args:    noArgs,
+		RunE: a.do(func(ctx context.Context, s *session) error {
+			all, err := s.OSImages(ctx)
+			if err != nil {
+				return err
+			}
+			return out.print(s.stdout(), nonNil(all), func() *table {
+				t := &table{header: []string{"Name", "Path", "Kernel version"}}
+				for _, o := range all {
+					t.add(o.Name, o.Path, o.KernVer)
+				}
+				return t
+			})
+		}),
+	}
+	out.list(c)
+	return c
+}
+
+func osimageShow(a *app) *cobra.Command {
+	var out output
+	c := named(&cobra.Command{
+		Use:   "show NAME",
+		Short: "Show an osimage and its packed versions",
+		Long: `Show an osimage and its packed versions, newest first. A version is replicating
+until enough heads hold it, then ready; the one that nodes get now boots.`,
+		Example: "  luna osimage show compute",
+		RunE: a.do(func(ctx context.Context, s *session) error {
+			o, err := s.OSImage(ctx, s.name)
+			if err != nil {
+				return err
+			}
+			for option, value := range map[string]string{
+				"path": o.Path, "kernver": o.KernVer + " <=", "kernopts": o.KernOpts,
+				"grab_exclude_list": o.GrabExcludeList, "grab_filesystems": o.GrabFilesystems, "comment": deref(o.Comment),
+			} {
+				if s.given(option) {
+					return writeText(s.stdout(), value)
+				}
+			}
+			return out.print(s.stdout(), o, func() *table { return osimageTable(o) })
+		}),
+	})
+	out.show(c)
+	f := c.Flags()
+	f.BoolP("path", "p", false, "print the path of the tree")
+	f.BoolP("kernver", "k", false, "print the kernel version")
+	f.Bool("kernopts", false, "print the kernel options (-o alone does as well)")
+	f.BoolP("grab_exclude_list", "e", false, "print what grab leaves out")
+	f.BoolP("grab_filesystems", "f", false, "print what grab takes")
+	f.BoolP("comment", "C", false, "print the comment")
+	c.MarkFlagsMutuallyExclusive("raw", "path", "kernver", "kernopts", "grab_exclude_list", "grab_filesystems", "comment")
+	return c
+}
+
+func osimageTable(o api.OSImage) *table {
+	return showTable(o.Name, map[string]any{
+		"path": o.Path, "kernver": o.KernVer, "kernopts": o.KernOpts, "kernmodules": o.KernModules,
+		"dracutmodules": o.DracutModules, "grab_exclude_list": o.GrabExcludeList, "grab_filesystems": o.GrabFilesystems,
+		"versions": versionsCell(o.Versions),
+	}, o.Comment)
+}
+
+// versionsCell has one line per version: id, created, size, state, heads.
+func versionsCell(versions []api.Version) any {
+	lines := make([]string, len(versions))
+	for i, v := range versions {
+		lines[i] = fmt.Sprintf("%s  %s  %9s  %-11s  %s", v.ID, v.Created.UTC().Format(time.RFC3339), size(v.Size), v.State, strings.Join(v.Heads, ","))
+	}
+	return orNil(strings.Join(lines, "\n"))
+}
+
+// size is a number of bytes for people.
+func size(bytes int64) string { return humanize.IBytes(uint64(max(0, bytes))) }
+
+func osimageAdd(a *app) *cobra.Command {
+	var add inventory.AddOSImage
+	c := &cobra.Command{
+		Use:   "add -n NAME -p PATH",
+		Short: "Add an osimage whose tree lies on this head",
+		Long: `Add an osimage whose tree lies on the head that is asked. The tree needs a kernel
+and dracut, nothing else. It is not booted before luna osimage pack.`,
+		Example: "  luna osimage add -n compute -p /opt/luna/os/compute",
+		Args:    noArgs,
+		RunE: a.do(func(ctx context.Context, s *session) error {
+			add.Name = s.name
+			if add.KernVer == "ANY" { // as 1.2's help had it
+				add.KernVer = ""
+			}
+			var err error
+			if add.Path, err = a.treePath(add.Path); err != nil {
+				return err
+			}
+			return s.Write(ctx, add)
+		}),
+	}
+	f := c.Flags()
+	f.StringP("name", "n", "", "name of the osimage")
+	f.StringVarP(&add.Path, "path", "p", "", "where the tree lies on the head")
+	f.StringVarP(&add.KernVer, "kernver", "k", "", "version of the kernel to boot (default the newest in the tree)")
+	f.StringVarP(&add.KernOpts, "kernopts", "o", "", "kernel options")
+	required(c, "name", "path")
+	return c
+}
+
+// treePath makes a path absolute where this machine is the head.
+func (a *app) treePath(path string) (string, error) {
+	if !a.local() {
+		return path, nil
+	}
+	return filepath.Abs(path)
+}
+
+func osimageChange(a *app) *cobra.Command {
+	var path, kernver, kernopts, dracut, modules, filesystems string
+	var exclude, comment bool
+	var ed editor
+	c := named(&cobra.Command{
+		Use:     "change NAME",
+		Short:   "Change one thing of an osimage; it takes effect with the next pack",
+		Example: "  luna osimage change compute --kernopts 'console=ttyS0,115200 console=tty0'",
+		RunE: a.do(func(ctx context.Context, s *session) error {
+			change := inventory.ChangeOSImage{
+				Name: s.name, KernVer: ifGiven(s, "kernver", kernver), KernOpts: ifGiven(s, "kernopts", kernopts),
+				DracutModules: ifGiven(s, "dracutmodules", dracut), KernModules: ifGiven(s, "kernmodules", modules),
+				GrabFilesystems: ifGiven(s, "grab_filesystems", filesystems),
+			}
+			if s.given("path") {
+				abs, err := a.treePath(path)
+				if err != nil {
+					return err
+				}
+				change.Path = &abs
+			}
+			if exclude || comment {
+				now, err := s.OSImage(ctx, s.name)
+				if err != nil {
+					return err
+				}
+				old, file, to := deref(now.Comment), "comment", &change.Comment
+				if exclude {
+					old, file, to = now.GrabExcludeList, "grab_exclude_list", &change.GrabExcludeList
+				}
+				text, err := ed.edit(ctx, s, old, file)
+				if err != nil {
+					return err
+				}
+				*to = &text
+			}
+			return s.Write(ctx, change)
+		}),
+	})
+	f := c.Flags()
+	f.StringVarP(&kernver, "kernver", "k", "", "version of the kernel to boot")
+	f.StringVarP(&kernopts, "kernopts", "o", "", "kernel options")
+	f.StringVarP(&dracut, "dracutmodules", "d", "", "dracut modules of the initrd, comma separated; -x leaves x out")
+	f.StringVarP(&modules, "kernmodules", "m", "", "kernel modules of the initrd, comma separated; -x leaves x out")
+	f.StringVarP(&path, "path", "p", "", "where the tree lies on the head")
+	f.BoolVarP(&exclude, "grab_exclude_list", "e", false, "edit what grab leaves out")
+	f.StringVarP(&filesystems, "grab_filesystems", "f", "", "what grab takes, comma separated")
+	f.BoolVarP(&comment, "comment", "C", false, "edit the comment")
+	c.MarkFlagsMutuallyExclusive("kernver", "kernopts", "dracutmodules", "kernmodules", "path", "grab_exclude_list", "grab_filesystems", "comment")
+	ed.declare(c)
+	return c
+}

@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/clustervision/luna/inventory"
+)
+
+var update = flag.Bool("update", false, "write the goldens of testdata/script anew")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"luna": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+			root := Root()
+			root.Version = "1.2.3"
+			code := Run(ctx, root, os.Args[1:])
+			stop()
+			os.Exit(code)
+		},
+	})
+}
+
+// TestScripts runs each command line of testdata/script as a process of its
+// own, against a head of its own. Besides what testscript has:
+//
+//	exits CODE luna ...   the command ends with that code
+//	head two              the cluster gets a second head
+//	head holds            h2 gets the version, once somebody has looked twice
+//	head status NODE      the node reports a download
+//	head duty NET         h1 answers DHCP there
+//	head failing          the next pack fails
+func TestScripts(t *testing.T) {
+	type key struct{}
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			h := newTestHead()
+			env.Values[key{}] = h
+			env.Setenv("LUNA_SERVER", "unix://"+h.serve(env.T().(testing.TB)))
+			env.Setenv("HOME", env.WorkDir+"/home")
+			env.Setenv("TZ", "UTC")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				code := 0
+				if exit, ok := errors.AsType[*exec.ExitError](ts.Exec(args[1], args[2:]...)); ok {
+					code = exit.ExitCode()
+				}
+				if code != want {
+					ts.Fatalf("exit code %d, want %d", code, want)
+				}
+			},
+			"head": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(ts.Value(key{}).(*testHead).arrange(args...))
+			},
+		},
+	})
+}
+
+func (h *testHead) arrange(args ...string) error {
+	switch args[0] {
+	case "two":
+		return h.secondHead()
+	case "holds":
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.asked, h.after = 0, []inventory.Command{inventory.RecordHolder{Version: "0123456789abcdef", Head: "h2", Held: true}}
+		return nil
+	case "status":
+		return h.propose(inventory.RecordStatus{Statuses: []inventory.NodeStatus{{Name: args[1], Status: inventory.Status{
+			Stage: "install.download", Time: time.Now().Add(-70 * time.Second), Head: "h1",
+		}}}})
+	case "duty":
+		return h.propose(inventory.AssignDuties{DHCP: map[string]string{args[1]: "h1"}})
+	case "failing":
+		h.failing = inventory.Errorf(inventory.KindInternal, "osimage", "compute", "dracut failed: install package dracut in the image")
+		return nil
+	}
+	return errors.New("unknown: head " + args[0])
+}
