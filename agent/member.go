@@ -78,13 +78,13 @@ func newMember(cfg Config, machine *fsm.Machine, id *identity) (_ *member, err e
 	if m.store, err = image.Open(filepath.Join(cfg.DataDir, "artifacts")); err != nil {
 		return nil, err
 	}
-	m.tracker = swarm.NewTracker(swarm.TrackerConfig{Known: m.knownArtifact})
 	if m.swarm, err = swarm.New(swarm.Config{
 		Listen: cfg.Bind, PortMin: cfg.SwarmPortMin, PortMax: cfg.SwarmPortMax,
 		MaxPeers: 64, Logger: cfg.Logger,
 	}); err != nil {
 		return nil, fmt.Errorf("open the swarm: %w", err)
 	}
+	m.tracker = swarm.NewTracker(swarm.TrackerConfig{Known: m.knownArtifact, Swarm: m.swarm})
 	if m.peer, err = consensus.New(consensus.Config{
 		Name: cfg.Name, Dir: filepath.Join(cfg.DataDir, "raft"), Bind: cfg.Bind, Advertise: m.address,
 		RaftPort: cfg.RaftPort, GossipPort: cfg.GossipPort, GossipKey: id.GossipKey,

@@ -196,8 +196,8 @@ func (s *server) nodes() {
 	})
 	s.writeNodes()
 	on(s, RoleAdmin, "GET", "/v1/nodes/{names}/script/{step}", "Show what a node gets at a step: boot or install", func(_ context.Context, in *struct {
-		hosts
-		Step string `path:"step" enum:"boot,install"`
+		Names string `path:"names"`
+		Step  string `path:"step" enum:"boot,install"`
 	}) (*body[string], error) {
 		n, ok := s.b.View().Node(in.Names)
 		if !ok {
@@ -225,8 +225,8 @@ func (s *server) writeNodes() {
 		return out, err
 	})
 	on(s, RoleAdmin, "PATCH", "/v1/nodes/{names}", "Change nodes, all or none", func(ctx context.Context, in *struct {
-		hosts
-		Body ChangeNodes
+		Names string `path:"names"`
+		Body  ChangeNodes
 	}) (*none, error) {
 		names, err := expand("node", in.Names)
 		if err != nil {

@@ -61,7 +61,7 @@ not name another one.`,
 			if c.Socket, err = filepath.Abs(c.Socket); err != nil {
 				return err
 			}
-			c.Logger = log.With("head", c.Name)
+			c.Logger = log
 			return runAgent(cmd, c)
 		},
 	}
