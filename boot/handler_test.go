@@ -122,7 +122,7 @@ func TestHandler(t *testing.T) {
 		"no step":                     {"/luna", stranger, "", 400, "the step is missing", ""},
 		"unknown step":                {"/luna?step=dance", stranger, "", 400, "step 'dance' is unknown", ""},
 		"menu":                        {"/luna?step=boot", stranger, "", 200, "\nitem node006 node006\n", ""},
-		"menu of a known machine":     {"/luna?step=boot&mac=52:54:00:00:00:01", fromNode1, "", 200, "--timeout 2000", ""},
+		"menu of a known machine":     {"/luna?step=boot&mac=52:54:00:00:00:01", fromNode1, "", 200, "\nprompt --key m", ""},
 		"menu asks on its network":    {"/luna?step=boot&mac=52:54:00:00:00:06", "fd00:30::6", "", 200, "http://[fd00:30::252]:7050/luna", ""},
 		"menu of a bad MAC":           {"/luna?step=boot&mac=x;reboot", stranger, "", 200, "!reboot;", ""},
 		"no hwdata":                   {"/luna?step=discovery", fromNode1, "", 400, "hardware addresses are missing", ""},

@@ -49,11 +49,11 @@ const (
 	// asking all heads: at least 75 s, for a switch port with spanning tree
 	// forwards nothing for 30 to 50 s after its link has come up.
 	fetchRounds = 15
-	// menuTimeout is what the menu waits for a key where nobody knows the
-	// machine, as in Luna 1.2. A known node came to boot: it gets as long as it
-	// takes to press a key that is already under the finger.
-	menuTimeout      = 10 * time.Second
-	menuTimeoutKnown = 2 * time.Second
+	// menuTimeout is how long the menu waits for a key, as in Luna 1.2.
+	menuTimeout = 10 * time.Second
+	// promptTimeout is how long a known node waits for the key that opens the
+	// menu: for a finger that is on it already. Every boot pays for it.
+	promptTimeout = 1500 * time.Millisecond
 	// maxCmdline is what a kernel on x86 takes (COMMAND_LINE_SIZE less the end
 	// mark); it cuts off the rest without a word.
 	maxCmdline = 2047
@@ -63,7 +63,8 @@ const (
 )
 
 // Menu gives the iPXE menu for the machine of that MAC: seven items, of which
-// the default asks what to boot. An unknown machine goes on asking, every 13 s.
+// the default asks what to boot. An unknown machine goes on asking, every 13 s;
+// a known one asks at once, unless somebody presses a key.
 //
 // list puts the names of all nodes in it, which is what a menu is for where
 // somebody sits before it; but it grows with the site and every unknown machine
@@ -73,14 +74,16 @@ func (s Site) Menu(mac inventory.MAC, list bool) string {
 	data := struct {
 		MAC     inventory.MAC
 		Node    string
-		Timeout int64
-		List    bool
+		Timeout int64 // of the menu, ms
+		Prompt  int64 // before it, ms
+		List    bool  // the nodes are in it
+		Asked   bool  // and somebody waits to see them
 		Items   string
 		Heads   []string
 		Path    string
-	}{MAC: mac, Timeout: menuTimeout.Milliseconds(), List: list || mac == "", Heads: s.heads(mac, s.At, nil), Path: menuPath(mac)}
+	}{MAC: mac, Timeout: menuTimeout.Milliseconds(), Prompt: promptTimeout.Milliseconds(), List: list || mac == "", Asked: list, Heads: s.heads(mac, s.At, nil), Path: menuPath(mac)}
 	if n, ok := s.Inventory.NodeByMAC(mac); ok && mac != "" {
-		data.Node, data.Timeout = n.Name, menuTimeoutKnown.Milliseconds()
+		data.Node = n.Name
 	}
 	if data.List {
 		data.Items = s.nodeItems()
@@ -109,7 +112,7 @@ func (s Site) BootScript(n *inventory.Node, token string) string {
 	data := struct {
 		Node, Image, Version, Reason, Args, Initrd, Path string
 		Rounds                                           int
-		Heads                                            []string
+		Heads, Next                                      []string // Next: the label to go to where the head fails
 	}{Node: n.Name, Initrd: initrdName, Path: menuPath(n.MAC), Rounds: fetchRounds}
 	image, version, err := s.version(n)
 	if err == nil {
@@ -120,6 +123,10 @@ func (s Site) BootScript(n *inventory.Node, token string) string {
 		return render("wait.ipxe", data)
 	}
 	data.Image, data.Version, data.Heads = image.Name, version.ID, s.heads(n.MAC, at, version)
+	for i := range data.Heads[1:] {
+		data.Next = append(data.Next, fmt.Sprintf("head%d", i+1))
+	}
+	data.Next = append(data.Next, "again")
 	return render("boot.ipxe", data)
 }
 
@@ -167,7 +174,7 @@ func (s Site) version(n *inventory.Node) (*inventory.OSImage, *inventory.ImageVe
 		return nil, nil, inventory.Errorf(inventory.KindRefused, "osimage", image.Name, "osimage '%s' is not packed: luna osimage pack %s", image.Name, image.Name)
 	}
 	return nil, nil, inventory.Errorf(inventory.KindRefused, "osimage", image.Name,
-		"osimage '%s' is on %d of the %d heads that must hold it before it is booted: wait until they have fetched it", image.Name, held, s.Inventory.Replicas())
+		"osimage '%s' is packed and cannot be booted yet: %d of %d heads have fetched it", image.Name, held, s.Inventory.Replicas())
 }
 
 // kernelArgs gives the kernel's command line: what Luna 1.2 put there, in its

@@ -192,7 +192,7 @@ func TestPlan(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"node004": "osimage 'raw' is not packed: luna osimage pack raw",
-		"node005": "osimage 'young' is on 1 of the 2 heads that must hold it before it is booted: wait until they have fetched it",
+		"node005": "osimage 'young' is packed and cannot be booted yet: 1 of 2 heads have fetched it",
 	} {
 		if _, err := site.Plan(mustNode(t, inv, name)); err == nil || err.Error() != want {
 			t.Errorf("%s: got error %v, want %s", name, err, want)
