@@ -1,11 +1,13 @@
 package installer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
 	"strings"
 )
 
@@ -58,9 +60,7 @@ func ParseCmdline(line string) (Boot, error) {
 	if b.Hostname == "" {
 		b.Hostname = b.Node
 	}
-	if b.Console == "" {
-		b.Console = "/dev/console"
-	}
+	b.Console = "/dev/" + path.Base(cmp.Or(b.Console, "console")) // "ttyS1" will do
 	var err error
 	if b.Heads, err = parseHeads(args["luna.heads"], args["luna.url"]); err != nil {
 		return Boot{}, fmt.Errorf("kernel command line: %w", err)

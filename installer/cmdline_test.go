@@ -29,7 +29,7 @@ func TestParseCmdline(t *testing.T) {
 		},
 		{
 			name: "dhcp, service, console, head from the url, MAC of petitboot",
-			line: "root=luna luna.bootproto=dhcp luna.url=http://10.0.0.1:7050/luna luna.node=n1 luna.service=1 luna.ctty=/dev/ttyS1 BOOTIF=01-52-54-00-00-00-01",
+			line: "root=luna luna.bootproto=dhcp luna.url=http://10.0.0.1:7050/luna luna.node=n1 luna.service=1 luna.ctty=ttyS1 BOOTIF=01-52-54-00-00-00-01",
 			want: Boot{Node: "n1", Hostname: "n1", MAC: mac, Heads: []string{"10.0.0.1:7050"}, Service: true, Console: "/dev/ttyS1"},
 		},
 		{

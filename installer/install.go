@@ -120,6 +120,9 @@ func (in *Installer) Run(ctx context.Context) error {
 	if in.cfg.Boot.Service {
 		in.service(ctx)
 	}
+	if err := in.target.clear(); err != nil { // of an installer that was killed
+		in.log.Error("what is left of an earlier installation is in the way", "error", err)
+	}
 	pause := in.cfg.Backoff
 	for {
 		a := &attempt{Installer: in}

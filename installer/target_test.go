@@ -72,7 +72,7 @@ func TestTargetTmpfs(t *testing.T) {
 	}
 
 	_, err = tg.prepare(100*mib, 960*mib)
-	if want := "tree and artifact need 1128 MiB of memory, the node has 1000 MiB free of 4096 MiB"; err == nil || err.Error() != want {
+	if want := "the installation needs 1260 MiB of memory, the node has 1000 MiB free of 4096 MiB"; err == nil || err.Error() != want {
 		t.Errorf("an image for which there is no memory: got %v, want %s", err, want)
 	}
 
@@ -95,9 +95,9 @@ func TestTargetTmpfs(t *testing.T) {
 		t.Errorf("still mounted: %v", left)
 	}
 
-	// What was there before belongs to somebody else.
+	// What was in a simulated node's folder before belongs to somebody else.
 	mount()
-	if tg, err = newTarget(path, "/run/luna", false, quietLog()); err != nil {
+	if tg, err = newTarget(path, "/run/luna", true, quietLog()); err != nil {
 		t.Fatal(err)
 	}
 	mount()
@@ -141,10 +141,10 @@ func TestTargetDisk(t *testing.T) {
 	if work, err := tg.prepare(60*mib, 70*mib); err != nil || work != "/run/luna" {
 		t.Errorf("a disk with room for the tree: got %q, %v", work, err)
 	}
-	if _, err := tg.prepare(10*mib, 200*mib); err == nil || !strings.Contains(err.Error(), "/mnt/disk needs 230 MiB for tree and artifact, and has") {
+	if _, err := tg.prepare(10*mib, 200*mib); err == nil || !strings.Contains(err.Error(), "/mnt/disk needs 251 MiB for tree and artifact, and has") {
 		t.Errorf("a small disk: got %v", err)
 	}
-	tg.memory = func() (int64, int64, error) { return 64 * mib, 32 * mib, nil }
+	tg.memory = func() (int64, int64, error) { return 128 * mib, 100 * mib, nil }
 	if _, err := tg.prepare(60*mib, 70*mib); err == nil {
 		t.Error("a disk with room for the tree, no memory for the artifact: no error")
 	}

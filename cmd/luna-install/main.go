@@ -71,6 +71,10 @@ func run(args []string, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "luna-install:", err)
 		return 2
 	}
+	if _, err := os.Stat(initrdRelease); err != nil && !*simulated {
+		fmt.Fprintf(stderr, "luna-install: this is no initrd (there is no %s): it would install over this machine; for a simulated node use --no-network\n", initrdRelease)
+		return 2
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	in, err := installer.New(installer.Config{
@@ -86,6 +90,10 @@ func run(args []string, stderr io.Writer) int {
 	}
 	return 0
 }
+
+// initrdRelease is in every initrd, and only there: os-release(5). The kernel
+// command line says root=luna on the running node too.
+const initrdRelease = "/etc/initrd-release"
 
 // defaultRoot is what dracut tells its hooks.
 func defaultRoot() string {

@@ -30,6 +30,7 @@ func TestRun(t *testing.T) {
 		{name: "argument", args: []string{"now"}, status: 2, says: `unexpected argument "now", see --help`},
 		{name: "no command line", args: []string{"--cmdline", "/nonexistent"}, status: 2, says: "open /nonexistent: no such file"},
 		{name: "another's command line", cmdline: "root=/dev/sda1", status: 2, says: "root=/dev/sda1 is not root=luna"},
+		{name: "a running system", cmdline: good, status: 2, says: "this is no initrd"},
 		{name: "root that cannot be", cmdline: good, args: []string{"--root", "/dev/null/root", "--no-network"}, status: 1, says: "install to /dev/null/root"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
