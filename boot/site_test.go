@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clustervision/luna/inventory"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/clustervision/luna/inventory"
 )
 
 var update = flag.Bool("update", false, "write the golden files under testdata anew")

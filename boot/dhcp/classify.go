@@ -10,10 +10,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/clustervision/luna/boot"
-	"github.com/clustervision/luna/inventory"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/iana"
+
+	"github.com/clustervision/luna/boot"
+	"github.com/clustervision/luna/inventory"
 )
 
 // request is what a packet asks, as far as an answer depends on it.

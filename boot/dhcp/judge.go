@@ -4,9 +4,10 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
 	"github.com/clustervision/luna/boot"
 	"github.com/clustervision/luna/inventory"
-	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
 // Duty is what this head may answer on a network at this moment.

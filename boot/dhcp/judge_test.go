@@ -9,10 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clustervision/luna/boot"
-	"github.com/clustervision/luna/inventory"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/iana"
+
+	"github.com/clustervision/luna/boot"
+	"github.com/clustervision/luna/inventory"
 )
 
 // The fixture: three heads; node001 on two networks with DHCP, a third network
@@ -89,15 +90,18 @@ func pxe(arch iana.Arch) with {
 		p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionClientMachineIdentifier, bytes.Repeat([]byte{7}, 17)))
 	}
 }
+
 func httpBoot(p *dhcpv4.DHCPv4) {
 	p.UpdateOption(dhcpv4.OptClassIdentifier("HTTPClient:Arch:00016:UNDI:003001"))
 	p.UpdateOption(dhcpv4.OptClientArch(iana.EFI_X86_64_HTTP))
 	p.UpdateOption(dhcpv4.OptParameterRequestList(dhcpv4.OptionBootfileName))
 }
+
 func ipxe(p *dhcpv4.DHCPv4) {
 	pxe(iana.INTEL_X86PC)(p)
 	p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionUserClassInformation, []byte("iPXE")))
 }
+
 func option(code uint8, b ...byte) with {
 	return dhcpv4.WithOption(dhcpv4.OptGeneric(dhcpv4.GenericOptionCode(code), b))
 }

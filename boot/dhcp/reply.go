@@ -6,8 +6,9 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/clustervision/luna/boot"
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/clustervision/luna/boot"
 )
 
 // Options that firmware wants to see. The library would take any, these are

@@ -26,11 +26,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/clustervision/luna/boot"
-	"github.com/clustervision/luna/inventory"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
+
+	"github.com/clustervision/luna/boot"
+	"github.com/clustervision/luna/inventory"
 )
 
 // Config is what a Server works with.
@@ -122,7 +123,7 @@ func newServer(c Config, l link, hardware net.HardwareAddr) *Server {
 // it is back. The sockets are closed when Run returns.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
-	defer s.Close() //nolint:errcheck // nothing more is sent or read
+	defer s.Close()
 	release := context.AfterFunc(ctx, s.link.interrupt)
 	defer release()
 

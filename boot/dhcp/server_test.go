@@ -14,12 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clustervision/luna/inventory"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"github.com/insomniacslk/dhcp/iana"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/clustervision/luna/inventory"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

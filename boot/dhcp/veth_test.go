@@ -12,13 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clustervision/luna/inventory"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"github.com/insomniacslk/dhcp/iana"
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/clustervision/luna/inventory"
 )
 
 // segment moves the test into a network namespace of its own, with an Ethernet
@@ -38,22 +39,35 @@ func segment(t *testing.T) {
 		t.Fatalf("no veth pair: %v", err)
 	}
 	for _, name := range []string{"lo", "head", "machine"} {
-		l, err := netlink.LinkByName(name)
-		if err != nil {
+		if err := netlink.LinkSetUp(named(t, name)); err != nil {
 			t.Fatal(err)
 		}
-		if err := netlink.LinkSetUp(l); err != nil {
-			t.Fatal(err)
-		}
-		if name == "head" {
-			a, err := netlink.ParseAddr("10.30.0.252/16")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := netlink.AddrAdd(l, a); err != nil {
-				t.Fatal(err)
-			}
-		}
+	}
+	address(t, "head", "10.30.0.252/16")
+	// A link that has just come up loses what is sent, until the kernel gets round to it.
+	eventually(t, "the cable carries", func() bool {
+		return named(t, "head").Attrs().OperState == netlink.OperUp && named(t, "machine").Attrs().OperState == netlink.OperUp
+	})
+}
+
+func named(t *testing.T, name string) netlink.Link {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// address gives a device an address.
+func address(t *testing.T, device, prefix string) {
+	t.Helper()
+	a, err := netlink.ParseAddr(prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.AddrAdd(named(t, device), a); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -111,24 +125,14 @@ func TestRealClient(t *testing.T) {
 func TestRealFrameReachesAnOrdinarySocket(t *testing.T) {
 	segment(t)
 	s := startReal(t, testConfig(fixture()))
-	l, err := netlink.LinkByName("machine")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := netlink.ParseAddr("10.99.0.1/24")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.AddrAdd(l, a); err != nil {
-		t.Fatal(err)
-	}
+	address(t, "machine", "10.99.0.1/24")
 	conn, err := net.ListenPacket("udp4", ":6868")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	p := udpPacket(netip.MustParseAddrPort("10.99.0.2:67"), netip.MustParseAddrPort("10.99.0.1:6868"), []byte("odd"))
-	if err := s.link.frame(unix.ETH_P_IP, p, l.Attrs().HardwareAddr); err != nil {
+	if err := s.link.frame(unix.ETH_P_IP, p, named(t, "machine").Attrs().HardwareAddr); err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
@@ -174,6 +178,7 @@ func TestBurst(t *testing.T) {
 }
 
 func burst(t *testing.T, known bool) {
+	t.Helper()
 	segment(t)
 	const machines = 1000
 	tx := fixtureTx()

@@ -116,7 +116,7 @@ func (s *Server) Close() error {
 // get two seconds; what is left after that ends by itself, for it gets no more
 // to send.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.Close()             //nolint:errcheck // nothing more is read
+	defer s.Close()
 	stop := make(chan struct{}) // closed when transfers get no more to send
 	server := tftp.NewServer(func(name string, rf io.ReaderFrom) error { return s.transfer(stop, name, rf) }, nil)
 	server.SetTimeout(s.Timeout)

@@ -59,24 +59,24 @@ func (f *file) Close() error {
 }
 
 // start runs a server on the loopback until the test ends.
-func start(t testing.TB, c *content) *Server {
-	t.Helper()
+func start(tb testing.TB, c *content) *Server {
+	tb.Helper()
 	s, err := New(Config{Addr: "127.0.0.1:0", Open: c.Open, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
+			tb.Errorf("Run: %v", err)
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.open != 0 {
-			t.Errorf("%d files are still open", c.open)
+			tb.Errorf("%d files are still open", c.open)
 		}
 	})
 	return s
@@ -103,7 +103,7 @@ func fetch(s *Server, name string) (b []byte, size int64, err error) {
 func random(n int) []byte {
 	b := make([]byte, n)
 	r := rand.NewChaCha8([32]byte{1})
-	r.Read(b) //nolint:errcheck // never fails
+	r.Read(b)
 	return b
 }
 
