@@ -50,7 +50,7 @@ func udpPacket(src, dst netip.AddrPort, payload []byte) []byte {
 // router, no prefix and no DHCPv6 here (RFC 4861 §4.2 with nothing in it).
 //
 // iPXE configures IPv6 beside IPv4 and goes on only when both are done; where
-// no router advertises itself, it solicits for 13 seconds or more before it
+// no router advertises itself, it solicits for some 15 seconds before it
 // gives up, at each stage. Any advertisement ends that. This one goes from the
 // head's link-local address to that of the machine, in a frame to its hardware
 // address alone, with the DHCP answer: no other machine sees it, no operating
