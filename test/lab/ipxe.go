@@ -48,7 +48,7 @@ var (
 )
 
 // maxLines bounds the lines that a machine runs before it is taken to go round in circles.
-const maxLines = 100_000
+const maxLines = 10_000
 
 // run fetches a script and runs it, and the scripts that it chains to. Its error is errBoot when
 // a kernel is to be started.

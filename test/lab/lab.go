@@ -174,7 +174,7 @@ func (l *Lab) Close() error {
 // takeLock makes and locks the file that says that a lab lives. A lock file may be swept away
 // between its making and its locking, then it is made anew.
 func takeLock(prefix string) (*os.File, error) {
-	if err := os.MkdirAll(locks, 0o755); err != nil {
+	if err := os.MkdirAll(locks, 0o750); err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
 	path := filepath.Join(locks, prefix)

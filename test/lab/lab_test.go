@@ -396,6 +396,7 @@ func TestCrashedLabIsSwept(t *testing.T) {
 
 // crash makes a lab, tells what is in it, and kills its own process.
 func crash(t *testing.T, dir string) {
+	t.Helper()
 	l, err := lab.New(t.Context(), dir, "crash")
 	if err != nil {
 		t.Fatal(err)

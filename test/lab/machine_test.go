@@ -2,8 +2,6 @@ package lab_test
 
 import (
 	"fmt"
-	"github.com/clustervision/luna/test/lab"
-	"github.com/clustervision/luna/test/lab/labtest"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +12,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/clustervision/luna/test/lab"
+	"github.com/clustervision/luna/test/lab/labtest"
 )
 
 func hardware(t *testing.T, mac string) net.HardwareAddr {
@@ -61,12 +62,12 @@ func treeAsInitrd(t *testing.T, root, dir string, files map[string]string) (kern
 // Machines of each firmware come to a script that is served by HTTP, by the way that each knows.
 func TestMachinesReachTheirScript(t *testing.T) {
 	l := labtest.New(t, "machines")
-	ctx := labtest.Context(t, 3*time.Minute)
+	ctx := labtest.Context(t, 5*time.Minute)
 	var again sync.Map // who has been refused once
 	bootServer(t, ctx, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch mac := r.URL.Query().Get("mac"); mac {
 		case "":
-			fmt.Fprint(w, "#!ipxe\nchain boot.ipxe?mac=${net0/mac}\n")
+			fmt.Fprint(w, "#!ipxe\nchain http://10.141.0.250:7050/boot.ipxe?mac=${net0/mac}\n")
 			return
 		case "52:54:00:00:00:01", "52:54:00:00:00:03": // whose firmware shall have to come again
 			if _, before := again.LoadOrStore(mac, true); !before {

@@ -70,7 +70,7 @@ func (l *Lab) Node(ctx context.Context, config NodeConfig) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{Host: host, config: config}
-	if err := os.MkdirAll(n.file(""), 0o755); err != nil {
+	if err := os.MkdirAll(n.file(""), 0o750); err != nil {
 		return nil, fmt.Errorf("lab: node %s: %w", config.Name, err)
 	}
 	log, err := os.Create(filepath.Join(l.dir, config.Name+".console"))

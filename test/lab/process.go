@@ -32,7 +32,7 @@ func (h *Host) Start(processName string, argv ...string) (*Process, error) {
 // directory or an input. Its output must not be set.
 func (h *Host) StartCommand(processName string, cmd *exec.Cmd) (*Process, error) {
 	path := filepath.Join(h.lab.dir, h.name+"-"+processName+".log")
-	log, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lab: start %s on %s: %w", processName, h.name, err)
 	}

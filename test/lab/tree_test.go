@@ -75,3 +75,19 @@ func ready(ctx context.Context, m *lab.Machine) error {
 	_, err := m.WaitFor(ctx, regexp.MustCompile(`OS-READY hostname=node001 addr=10.99.0.1/16\n`))
 	return err
 }
+
+// A tree that cannot be built is an error that says why, and nothing stays.
+func TestDebianTreeFails(t *testing.T) {
+	labtest.RequireRoot(t)
+	cache := t.TempDir()
+	t.Setenv("LUNA_LAB_CACHE", cache)
+	t.Setenv("LUNA_LAB_MIRROR", "http://127.0.0.1:9/debian") // where nobody is
+	_, err := lab.DebianTree(labtest.Context(t, 2*time.Minute), labtest.Log(t))
+	if err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("no mirror: %v", err)
+	}
+	left, err := filepath.Glob(filepath.Join(cache, "debian12-*"))
+	if err != nil || left != nil {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}

@@ -18,72 +18,73 @@ import (
 
 // New makes a lab for one test. Who is not root sees the test skipped; root, without the programs
 // that it needs, sees it fail.
-func New(t testing.TB, name string) *lab.Lab {
-	t.Helper()
-	RequireRoot(t)
-	l, err := lab.New(t.Context(), t.TempDir(), name)
+func New(tb testing.TB, name string) *lab.Lab {
+	tb.Helper()
+	RequireRoot(tb)
+	l, err := lab.New(tb.Context(), tb.TempDir(), name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := l.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
-		if t.Failed() {
-			showLogs(t, l.Dir())
+		if tb.Failed() {
+			showLogs(tb, l.Dir())
 		}
 	})
 	return l
 }
 
 // RequireRoot skips the test for all but root.
-func RequireRoot(t testing.TB) {
-	t.Helper()
+func RequireRoot(tb testing.TB) {
+	tb.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes network namespaces and starts emulated machines in them")
+		tb.Skip("needs root: makes network namespaces and starts emulated machines in them")
 	}
 }
 
 // Context is the test's context with a deadline.
-func Context(t testing.TB, patience time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
+func Context(tb testing.TB, patience time.Duration) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
 // Log writes to the test's own log.
-func Log(t testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(t.Output(), nil))
+func Log(tb testing.TB) *slog.Logger {
+	tb.Helper()
+	return slog.New(slog.NewTextHandler(tb.Output(), nil))
 }
 
 // showLogs prints the end of every log and console in the directory.
-func showLogs(t testing.TB, dir string) {
-	t.Helper()
+func showLogs(tb testing.TB, dir string) {
+	tb.Helper()
 	for _, pattern := range []string{"*.log", "*.console"} {
 		paths, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 		for _, path := range paths {
 			text, err := os.ReadFile(path)
 			if err != nil {
-				t.Error(err)
+				tb.Error(err)
 				continue
 			}
 			lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
-			t.Logf("end of %s:\n%s", filepath.Base(path), strings.Join(lines[max(0, len(lines)-30):], "\n"))
+			tb.Logf("end of %s:\n%s", filepath.Base(path), strings.Join(lines[max(0, len(lines)-30):], "\n"))
 		}
 	}
 }
 
 // Tree is the Debian tree, see [lab.DebianTree].
-func Tree(t testing.TB) string {
-	t.Helper()
-	RequireRoot(t)
-	root, err := lab.DebianTree(t.Context(), Log(t))
+func Tree(tb testing.TB) string {
+	tb.Helper()
+	RequireRoot(tb)
+	root, err := lab.DebianTree(tb.Context(), Log(tb))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return root
 }
