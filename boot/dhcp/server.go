@@ -12,7 +12,7 @@
 // nothing: firmware, iPXE and the operating system of one machine each send
 // another.
 //
-// There is no goroutine per packet. One reads and answers, in some ten
+// There is no goroutine per packet. One reads and answers, in some tens of
 // microseconds each, and a fixed number commits leases, so a flood costs
 // packets and not memory.
 package dhcp
