@@ -9,10 +9,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,7 +37,10 @@ type Head struct {
 	Name  string
 	Addr  netip.Addr
 	Agent *lab.Process
-	site  *Site
+	// Around is put before the agent's command line: what changes its world, such
+	// as unshare(1).
+	Around []string
+	site   *Site
 }
 
 // Bin is where make build leaves the programs, seen from a package below the
@@ -64,19 +69,26 @@ func Bin() (string, error) {
 func New(ctx context.Context, l *lab.Lab, bin string, n int) (*Site, error) {
 	s := &Site{Lab: l, Bin: bin}
 	for i := range n {
-		a := netip.AddrFrom4([4]byte{10, 30, 255, byte(254 - i)})
-		name := fmt.Sprintf("h%d", i+1)
-		host, err := l.Host(ctx, name, netip.PrefixFrom(a, Network.Bits()))
+		h, err := s.Add(ctx, fmt.Sprintf("h%d", i+1), netip.AddrFrom4([4]byte{10, 30, 255, byte(254 - i)}))
 		if err != nil {
 			return nil, err
 		}
-		h := &Head{Host: host, Name: name, Addr: a, site: s}
-		s.Heads = append(s.Heads, h)
 		if err := h.Start(ctx); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// Add makes one more head, whose agent is to be started.
+func (s *Site) Add(ctx context.Context, name string, addr netip.Addr) (*Head, error) {
+	host, err := s.Lab.Host(ctx, name, netip.PrefixFrom(addr, Network.Bits()))
+	if err != nil {
+		return nil, err
+	}
+	h := &Head{Host: host, Name: name, Addr: addr, site: s}
+	s.Heads = append(s.Heads, h)
+	return h, nil
 }
 
 // Dir is where the head keeps its data.
@@ -88,8 +100,8 @@ func (h *Head) Socket() string { return filepath.Join(h.site.Lab.Dir(), h.Name+"
 // Start starts the agent, again too, and waits until it answers.
 func (h *Head) Start(ctx context.Context) error {
 	var err error
-	h.Agent, err = h.Host.Start("agent", filepath.Join(h.site.Bin, "luna"), "agent",
-		"--name", h.Name, "--data-dir", h.Dir(), "--bind", h.Addr.String(), "--socket", h.Socket())
+	h.Agent, err = h.Host.Start("agent", append(slices.Clone(h.Around), filepath.Join(h.site.Bin, "luna"), "agent",
+		"--name", h.Name, "--data-dir", h.Dir(), "--bind", h.Addr.String(), "--socket", h.Socket())...)
 	if err != nil {
 		return err
 	}
@@ -97,7 +109,10 @@ func (h *Head) Start(ctx context.Context) error {
 		if !h.Agent.Running() {
 			return fmt.Errorf("it has ended: see %s", h.Agent.Log())
 		}
-		_, err := os.Stat(h.Socket())
+		c, err := net.Dial("unix", h.Socket()) // the file of a killed agent stays
+		if err == nil {
+			err = c.Close()
+		}
 		return err
 	})
 }
@@ -195,12 +210,54 @@ func (s *Site) Holder(ctx context.Context, asked *Head) (*Head, error) {
 	if err := asked.JSON(ctx, &n, "network", "show", "cluster"); err != nil {
 		return nil, err
 	}
+	if h := s.Head(n.Holder); h != nil {
+		return h, nil
+	}
+	return nil, errors.New("no head holds DHCP")
+}
+
+// Settle waits until each head whose agent runs sees all of these alive, voting
+// and answering.
+func (s *Site) Settle(ctx context.Context) error {
+	return Until(ctx, 20*time.Second, "all heads are alive and agree", func() error {
+		for _, asked := range s.Heads {
+			if !asked.Agent.Running() {
+				continue
+			}
+			var list []HeadStatus
+			if err := asked.JSON(ctx, &list, "head", "list"); err != nil {
+				return err
+			}
+			for _, seen := range list {
+				h := s.Head(seen.Name)
+				if h != nil && h.Agent.Running() && (seen.State != "alive" || seen.Role != "voter" || seen.Applied == 0) {
+					return fmt.Errorf("%s sees %+v", asked.Name, seen)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// HeadStatus is what `luna head list` says of a head.
+type HeadStatus struct {
+	Name     string   `json:"name"`
+	Address  string   `json:"address"`
+	State    string   `json:"state"`
+	Role     string   `json:"role"`
+	Leader   bool     `json:"leader"`
+	Applied  uint64   `json:"applied_index"`
+	Networks []string `json:"networks"`
+}
+
+// Head gives the head of that name; nil if there is none.
+func (s *Site) Head(name string) *Head {
 	for _, h := range s.Heads {
-		if h.Name == n.Holder {
-			return h, nil
+		if h.Name == name {
+			return h
 		}
 	}
-	return nil, fmt.Errorf("no head holds DHCP")
+	return nil
 }
 
 // Other gives a head that is not h and whose agent runs.
