@@ -1,0 +1,91 @@
+package test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clustervision/luna/test/lab"
+	"github.com/clustervision/luna/test/lab/labtest"
+	"github.com/clustervision/luna/test/site"
+)
+
+// promised is how long writes, and DHCP, may stand still after a head has died.
+const promised = 3 * time.Second
+
+// newSite makes a lab with n heads whose agents run and are no members yet.
+func newSite(t *testing.T, name string, n int) *site.Site {
+	t.Helper()
+	l := labtest.New(t, name)
+	bin, err := site.Bin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := site.New(t.Context(), l, bin, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// newMesh makes a lab with n heads that are one cluster.
+func newMesh(t *testing.T, name string, n int) *site.Site {
+	t.Helper()
+	s := newSite(t, name, n)
+	must(t, s.Mesh(t.Context()))
+	must(t, s.Settle(t.Context()))
+	return s
+}
+
+// must ends the test at an error.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// luna runs a luna command on a head and gives what it prints; the test ends if
+// it fails.
+func luna(t *testing.T, h *site.Head, args ...string) string {
+	t.Helper()
+	out, err := h.Luna(t.Context(), args...)
+	must(t, err)
+	return out
+}
+
+// addGroup adds the osimage "compute" of the tree and the group "compute" of it on
+// the network "cluster", which must be there.
+func addGroup(t *testing.T, h *site.Head, tree string) {
+	t.Helper()
+	luna(t, h, "osimage", "add", "-n", "compute", "-p", tree)
+	luna(t, h, "group", "add", "-n", "compute", "-o", "compute", "-N", "cluster")
+}
+
+// kernelTree makes a tree that has a kernel, as far as it is looked at before it
+// is packed.
+func kernelTree(t *testing.T, l *lab.Lab) string {
+	t.Helper()
+	tree := filepath.Join(l.Dir(), "tree")
+	for _, dir := range []string{"boot", "lib/modules/6.1.0"} {
+		must(t, os.MkdirAll(filepath.Join(tree, dir), 0o755))
+	}
+	must(t, os.WriteFile(filepath.Join(tree, "boot/vmlinuz-6.1.0"), []byte("no kernel"), 0o644))
+	return tree
+}
+
+// everything is all that a head knows of the inventory, as its lists print it.
+func everything(ctx context.Context, h *site.Head) (string, error) {
+	var all strings.Builder
+	for _, list := range []string{"cluster show", "network list", "osimage list", "group list", "node list"} {
+		out, err := h.Luna(ctx, append(strings.Fields(list), "-o", "json")...)
+		if err != nil {
+			return "", err
+		}
+		all.WriteString(list + "\n" + out + "\n")
+	}
+	return all.String(), nil
+}
