@@ -18,7 +18,7 @@ import (
 
 // debianTree is a real Debian 12 with a kernel and dracut, made once and kept in /var/cache.
 // LUNA_TEST_TREE names another tree with which to run the tests of the initrd.
-func debianTree(t *testing.T) (tree, kernel string) {
+func debianTree(t testing.TB) (tree, kernel string) {
 	t.Helper()
 	tree = os.Getenv("LUNA_TEST_TREE")
 	if tree == "" {

@@ -111,33 +111,37 @@ func (p *packer) pack(ctx context.Context, w io.Writer, exclude []string) error 
 		return err
 	}
 	nextFrame := ordered(ctx, g, maxWorkers(), 2*maxWorkers(), cut, compress)
-	g.Go(func() error {
-		hash, frames := sha256.New(), int64(0)
-		out := io.MultiWriter(w, hash)
-		for {
-			frame, err := nextFrame()
-			if err == io.EOF {
-				frame = trailer(tarBytes)
-			} else if err != nil {
-				return err
-			}
-			n, werr := out.Write(frame)
-			p.sum.Packed += int64(n)
-			if werr != nil {
-				return &writeError{needed: p.guess(frames), err: werr}
-			}
-			frames++
-			if err == io.EOF {
-				p.sum.SHA256 = hex.EncodeToString(hash.Sum(nil))
-				return nil
-			}
-		}
-	})
+	g.Go(func() error { return p.writeFrames(w, nextFrame, &tarBytes) })
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	p.progress.finish()
 	return nil
+}
+
+// writeFrames writes the frames that next returns, then the trailer. tarBytes is the length of the
+// tar, true when the last frame has come.
+func (p *packer) writeFrames(w io.Writer, next func() ([]byte, error), tarBytes *int64) error {
+	hash := sha256.New()
+	out := io.MultiWriter(w, hash)
+	for frames := int64(0); ; frames++ {
+		frame, err := next()
+		last := err == io.EOF
+		if last {
+			frame = trailer(*tarBytes)
+		} else if err != nil {
+			return err
+		}
+		n, err := out.Write(frame)
+		p.sum.Packed += int64(n)
+		if err != nil {
+			return &writeError{needed: p.guess(frames), err: err}
+		}
+		if last {
+			p.sum.SHA256 = hex.EncodeToString(hash.Sum(nil))
+			return nil
+		}
+	}
 }
 
 // writeError tells, beside what went wrong, about how long the artifact would have become.

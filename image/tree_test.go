@@ -60,7 +60,13 @@ func everyKind(t testing.TB) string {
 	sparse(t, p("a/lastlog"), 20<<30, map[int64]string{292 * 1000: "root", 292 * 60_000_000: "uid sixty million"})
 	must(t, os.Link(p("a/sparse"), p("shared/sparse-hard")))
 	must(t, os.Chown(p("a/lastlog"), 3_000_000, 4_000_000_000))
+	attributes(t, p)
+	return root
+}
 
+// attributes gives files of everyKind what an inode may have beside its content.
+func attributes(t testing.TB, p func(string) string) {
+	t.Helper()
 	must(t, os.Chown(p("a/empty"), 1234, 5678))
 	must(t, os.Chown(p("a/b"), 4_294_967_290, 3_000_000_000))
 	must(t, os.Lchown(p("a/abslink"), 77, 88))
@@ -72,7 +78,7 @@ func everyKind(t testing.TB) string {
 	run(t, "setcap", "cap_net_raw,cap_sys_admin+ep", p("a/file"))
 	run(t, "setfacl", "-m", "u:1001:rwx,g:2002:r--,m::rx", p("a/empty"))
 	run(t, "setfacl", "-m", "u:1001:rwx", "-d", "-m", "u:3003:r-x", p("acl"))
-	write("acl/inherits-nothing", []byte("x"), 0o644)
+	must(t, os.WriteFile(p("acl/inherits-nothing"), []byte("x"), 0o644))
 	must(t, os.MkdirAll(p("acl/sub"), 0o700))
 	run(t, "setfacl", "-R", "-b", p("acl/sub"), p("acl/inherits-nothing"))
 	must(t, xattr.Set(p("a/b"), "user.dir", []byte("on a directory")))
@@ -98,7 +104,6 @@ func everyKind(t testing.TB) string {
 	mtime("old", 86_400, 7)
 	mtime("a", 1_234_567_890, 987_654_321)
 	mtime("", 1_500_000_000, 100)
-	return root
 }
 
 // sparse makes a file of the given size with nothing but the pieces in it.

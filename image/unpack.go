@@ -30,7 +30,8 @@ type UnpackOptions struct {
 //
 // An artifact that is truncated or corrupt is an error, and so is one with a name that leads out
 // of dest, by "..", by a symbolic link or in any other way; what has been unpacked till then stays.
-// Data is not flushed to disk. r must end when ctx does, since a Read can not be interrupted.
+// Data is not flushed to disk. Where r is an [io.Closer] it is closed when ctx ends or unpacking fails
+// before r is read to its end, since nothing else would wake a Read that waits.
 func Unpack(ctx context.Context, r io.Reader, dest string, opts UnpackOptions) (Summary, error) {
 	fd, err := unix.Open(dest, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -84,11 +85,18 @@ func (u *unpacker) unpack(ctx context.Context, r io.Reader) (Summary, error) {
 	hash := sha256.New()
 	in := &counter{r: r, hash: hash}
 	promised := int64(-1)
+	var readAll atomic.Bool
 	frames := func(emit func([]byte) error) error {
 		n, err := readFrames(in, emit)
 		promised = n
+		readAll.Store(true)
 		return err
 	}
+	defer context.AfterFunc(ctx, func() {
+		if c, ok := r.(io.Closer); ok && !readAll.Load() {
+			_ = c.Close() // there is an error already, and it says more
+		}
+	})()
 	next := ordered(ctx, g, maxWorkers(), 2*maxWorkers(), frames, decompress)
 
 	small := make(chan smallEntry, 64)

@@ -3,9 +3,11 @@ package image_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -195,6 +197,32 @@ func TestUnpackToAFullDisk(t *testing.T) {
 	_, err := image.Unpack(t.Context(), bytes.NewReader(artifact), dest, image.UnpackOptions{})
 	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), dest) || !strings.Contains(err.Error(), "bytes fitted") {
 		t.Errorf("got %v, want: no space, where, how much fitted", err)
+	}
+}
+
+// A reader that waits for more must not keep a failure back.
+func TestUnpackFailsWhileItsReaderWaits(t *testing.T) {
+	needRoot(t)
+	artifact, _ := pack(t, randomTree(t), image.PackOptions{})
+	full := t.TempDir()
+	must(t, unix.Mount("tmpfs", full, "tmpfs", 0, "size=1m"))
+	t.Cleanup(func() { must(t, unix.Unmount(full, 0)) })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, c := range []struct {
+		dest string
+		want error
+	}{{full, unix.ENOSPC}, {t.TempDir(), context.Canceled}} {
+		r, w := io.Pipe()
+		go func() {
+			_, err := w.Write(artifact[:len(artifact)-20])
+			if err == nil {
+				cancel() // all is read, and the reader waits for the rest
+			}
+		}()
+		if _, err := image.Unpack(ctx, r, c.dest, image.UnpackOptions{}); !errors.Is(err, c.want) {
+			t.Errorf("got %v, want %v", err, c.want)
+		}
 	}
 }
 
