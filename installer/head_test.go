@@ -215,7 +215,7 @@ func (s *site) failure() string {
 func (s *site) config(t *testing.T) Config {
 	t.Helper()
 	return Config{
-		Boot: s.boot(), Root: filepath.Join(t.TempDir(), "root"), Simulated: true, Seed: 0,
+		Boot: s.boot(), Root: filepath.Join(t.TempDir(), "root"), Simulated: true,
 		Backoff: 10 * time.Millisecond, Console: testWriter{t}, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 	}
 }

@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,8 +34,8 @@ type Config struct {
 	NoScripts bool
 	// Once makes the first failure the last.
 	Once bool
-	// Seed is how long to seed at most once the tree is unpacked; below zero, and
-	// only then, the plan says it.
+	// Seed is how long to seed at most once the tree is unpacked. Default: what
+	// the plan says; below zero: not at all.
 	Seed time.Duration
 	// Patience is how long a plan is asked for before the attempt fails, and the
 	// next one begins with the network. Default: 10 minutes, and with Once 70
@@ -117,7 +118,8 @@ func (in *Installer) Run(ctx context.Context) error {
 		reporting.Wait()
 		in.heads.client.CloseIdleConnections()
 	}()
-	if in.cfg.Boot.Service {
+	in.hostname(in.cfg.Boot.Hostname)
+	if in.cfg.Boot.Service && !in.cfg.Simulated {
 		in.service(ctx)
 	}
 	if err := in.target.clear(); err != nil { // of an installer that was killed
@@ -146,14 +148,23 @@ func (in *Installer) Run(ctx context.Context) error {
 	}
 }
 
+// hostname names the running kernel. Nothing depends on it but what scripts and
+// logs show.
+func (in *Installer) hostname(name string) {
+	if in.cfg.Simulated {
+		return
+	}
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		in.log.Warn("the kernel does not take the hostname", "hostname", name, "error", err)
+	}
+}
+
 // service gives the administrator a shell before anything is touched, with the
 // network up if it can be.
 func (in *Installer) service(ctx context.Context) {
 	a := &attempt{Installer: in}
-	if !in.cfg.Simulated {
-		if err := a.bringUp(ctx); err != nil {
-			in.log.Error("no network for the service shell", "error", err)
-		}
+	if err := a.bringUp(ctx); err != nil {
+		in.log.Error("no network for the service shell", "error", err)
 	}
 	in.log.Info("service: the installation begins when you leave this shell", "console", in.cfg.Boot.Console)
 	if err := serviceShell(ctx, in.cfg.Boot.Console, a.environ()); err != nil {
@@ -205,6 +216,7 @@ func (a *attempt) run(ctx context.Context) error {
 		name string
 		do   func(context.Context) error
 	}{
+		{"", a.bringUp}, // nobody can be told about it
 		{boot.StageRequest, a.request},
 		{boot.StagePreScript, a.preScript},
 		{boot.StagePartScript, a.partScript},
@@ -212,7 +224,9 @@ func (a *attempt) run(ctx context.Context) error {
 		{boot.StageSetNet, a.setNet},
 		{boot.StagePostScript, a.postScript},
 	} {
-		a.stage(s.name)
+		if s.name != "" {
+			a.stage(s.name)
+		}
 		err := s.do(ctx)
 		if err == nil {
 			continue
@@ -224,7 +238,7 @@ func (a *attempt) run(ctx context.Context) error {
 		if stage := (*stageError)(nil); errors.As(err, &stage) {
 			return err
 		}
-		return &stageError{stage: s.name, err: err}
+		return &stageError{stage: cmp.Or(s.name, boot.StageRequest), err: err}
 	}
 	a.stage(boot.StageSuccess)
 	a.handOver(ctx)
@@ -233,17 +247,25 @@ func (a *attempt) run(ctx context.Context) error {
 
 // stage says where the node is.
 func (a *attempt) stage(name string) {
-	a.log.Info(name)
+	a.log.Info("next", "stage", name)
 	a.reporter.tell(boot.Report{Stage: name, Version: a.plan.ImageVersion})
 }
 
-// request brings the network up and fetches the plan, asking until the patience
-// ends: the heads may all be down for a while, and the network may need to be
+// bringUp connects the node.
+func (a *attempt) bringUp(ctx context.Context) (err error) {
+	if a.cfg.Simulated {
+		return nil
+	}
+	if a.nic, err = a.network.up(ctx); err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	return nil
+}
+
+// request fetches the plan. It asks until the patience ends, and not for ever:
+// the heads may all be down for a while, but the network may also need to be
 // brought up anew.
 func (a *attempt) request(ctx context.Context) error {
-	if err := a.bringUp(ctx); err != nil {
-		return err
-	}
 	deadline := time.Now().Add(a.cfg.Patience)
 	for pause := a.cfg.Backoff / 5; ; pause = min(2*pause, 2*a.cfg.Backoff) {
 		plan, err := a.heads.plan(ctx)
@@ -264,16 +286,6 @@ func (a *attempt) request(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-func (a *attempt) bringUp(ctx context.Context) (err error) {
-	if a.cfg.Simulated {
-		return nil
-	}
-	if a.nic, err = a.network.up(ctx); err != nil {
-		return fmt.Errorf("network: %w", err)
-	}
-	return nil
 }
 
 func (a *attempt) preScript(ctx context.Context) error {
@@ -333,12 +345,7 @@ func (a *attempt) setNet(context.Context) error {
 	if err := setnet(t, a.plan, a.nic, a.log); err != nil {
 		return err
 	}
-	if a.cfg.Simulated {
-		return nil
-	}
-	if err := unix.Sethostname([]byte(a.plan.Hostname)); err != nil {
-		return fmt.Errorf("set the hostname %s: %w", a.plan.Hostname, err)
-	}
+	a.hostname(a.plan.Hostname)
 	return nil
 }
 
@@ -346,7 +353,7 @@ func (a *attempt) setNet(context.Context) error {
 // installer behind. The node is installed by now; nothing here can make it fail.
 func (a *attempt) handOver(ctx context.Context) {
 	grace := time.Duration(a.plan.SeedSeconds) * time.Second
-	if a.cfg.Seed >= 0 {
+	if a.cfg.Seed != 0 {
 		grace = a.cfg.Seed
 	}
 	a.artifact.seed(ctx, a.unpacked.Add(grace), a.log)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,9 +212,9 @@ func TestHeadsDie(t *testing.T) {
 func TestHeadDiesInDownload(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 2)
-	served := 0
+	var served atomic.Int32
 	s.heads[0].set("artifacts", func(w http.ResponseWriter, r *http.Request) {
-		if served++; served > 3 { // one request at a time
+		if served.Add(1) > 3 {
 			cutting(make([]byte, 1000))(w, r)
 		}
 		http.ServeFile(w, r, s.artifact)
@@ -338,7 +339,6 @@ func TestSwarm(t *testing.T) {
 	var nodes sync.WaitGroup
 	for range 3 {
 		cfg := s.config(t)
-		cfg.Seed = -1
 		nodes.Go(func() {
 			if err := install(t, cfg); err != nil {
 				t.Error(err)

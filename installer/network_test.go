@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,10 +56,11 @@ func cable(t *testing.T) (node netlink.Link) {
 
 // serveDHCP answers on the head's end of the cable, but not the first packets: a
 // switch that is still thinking holds those back.
-func serveDHCP(t *testing.T, deaf int) {
+func serveDHCP(t *testing.T, deaf int32) {
 	t.Helper()
+	var heard atomic.Int32
 	s, err := server4.NewServer("head0", &net.UDPAddr{Port: 67}, func(conn net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
-		if deaf--; deaf >= 0 { // one client: one packet at a time
+		if heard.Add(1) <= deaf {
 			return
 		}
 		reply, err := dhcpv4.NewReplyFromRequest(m,
@@ -262,10 +264,11 @@ func TestWholeNode(t *testing.T) {
 	s.plan.PartScript = `if mountpoint -q $NEWROOT; then echo "still mounted"; exit 1; fi
 mount -t tmpfs -o size=1m tmpfs $NEWROOT && mkdir $NEWROOT/boot && mount -t tmpfs tmpfs $NEWROOT/boot
 if [ ! -e /run/again ]; then touch /run/again; exit 7; fi`
+	s.plan.PreScript = `test "$(hostname)" = node001 || test -e /run/again`
 	s.plan.PostScript = `echo "$LUNA_BOOTIF $(hostname)" >$NEWROOT/etc/fstab`
 	cfg := s.config(t)
 	cfg.Root, cfg.Simulated = root, false
-	cfg.Boot = Boot{Node: "node001", MAC: bootMAC, Address: netip.MustParsePrefix("10.141.0.1/16"), Heads: []string{headPort}, Token: testToken}
+	cfg.Boot = Boot{Node: "node001", Hostname: "node001", MAC: bootMAC, Address: netip.MustParsePrefix("10.141.0.1/16"), Heads: []string{headPort}, Token: testToken}
 	if err := install(t, cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -50,8 +51,16 @@ func run(args []string, stderr io.Writer) int {
 		simulated = flags.Bool("no-network", false, "be a simulated node: use the network as it is, take any DIR as root, change nothing outside of it, run no scripts")
 		runAll    = flags.Bool("scripts", false, "run the group's scripts even with --no-network; they know DIR as $SYSROOT")
 		once      = flags.Bool("once", false, "end at the first failure instead of beginning again")
-		seed      = flags.Int("seed", -1, "seed for at most so many `SECONDS` instead of what the plan says")
+		seed      = new(time.Duration)
 	)
+	flags.Func("seed", "seed for at most so many `SECONDS` instead of what the plan says", func(s string) error {
+		n, err := strconv.ParseUint(s, 10, 31)
+		*seed = time.Duration(n) * time.Second
+		if n == 0 {
+			*seed = -1 // not at all; zero would leave it to the plan
+		}
+		return err
+	})
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -79,7 +88,7 @@ func run(args []string, stderr io.Writer) int {
 	defer stop()
 	in, err := installer.New(installer.Config{
 		Boot: b, Root: *root, Simulated: *simulated, NoScripts: *simulated && !*runAll, Once: *once,
-		Seed: time.Duration(*seed) * time.Second, Console: stderr, Logger: logger(stderr),
+		Seed: *seed, Console: stderr, Logger: logger(stderr),
 	})
 	if err == nil {
 		err = in.Run(ctx)

@@ -27,6 +27,7 @@ func TestRun(t *testing.T) {
 	}{
 		{name: "help", args: []string{"--help"}, status: 0, says: "-cmdline FILE"},
 		{name: "unknown flag", args: []string{"--nonsense"}, status: 2, says: "flag provided but not defined: -nonsense"},
+		{name: "seconds", args: []string{"--seed", "1m"}, status: 2, says: `invalid value "1m" for flag -seed`},
 		{name: "argument", args: []string{"now"}, status: 2, says: `unexpected argument "now", see --help`},
 		{name: "no command line", args: []string{"--cmdline", "/nonexistent"}, status: 2, says: "open /nonexistent: no such file"},
 		{name: "another's command line", cmdline: "root=/dev/sda1", status: 2, says: "root=/dev/sda1 is not root=luna"},
