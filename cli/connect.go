@@ -25,15 +25,14 @@ import (
 const apiPort = "7051"
 
 // connect gives a client of the head that the options and the environment name.
-// It opens no connection yet. Each call may take the time given, 0 for no
-// bound.
-func (a *app) connect(stderr io.Writer, timeout time.Duration) (*api.Client, error) {
+// It opens no connection yet.
+func (a *app) connect(stderr io.Writer) (*api.Client, error) {
 	server := a.serverName()
 	u, err := url.Parse(server)
 	if err != nil {
 		return nil, usagef("argument --server: '%s' is no address: give unix:///PATH or https://HOST[:%s]", server, apiPort)
 	}
-	t := &transport{http: &http.Transport{DisableCompression: true}, server: server, timeout: timeout}
+	t := &transport{http: &http.Transport{DisableCompression: true}, server: server, timeout: a.timeout}
 	if a.debug {
 		t.log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -80,8 +79,8 @@ func (a *app) local() bool { return strings.HasPrefix(a.serverName(), "unix:") }
 type transport struct {
 	http    *http.Transport
 	server  string
-	timeout time.Duration
-	log     *slog.Logger // of --debug, else nil
+	timeout time.Duration // 0 for none
+	log     *slog.Logger  // of --debug, else nil
 }
 
 // RoundTrip sends a request; the time runs until the answer's body is closed.

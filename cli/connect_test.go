@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/inventory"
 )
 
 // testCA signs the certificates of one cluster.
@@ -198,7 +200,7 @@ func TestServerAddresses(t *testing.T) {
 		{"https://h1:port", ""},
 	} {
 		a := &app{server: tc.server, credential: file}
-		client, err := a.connect(io.Discard, time.Second)
+		client, err := a.connect(io.Discard)
 		switch {
 		case err != nil && tc.base != "":
 			t.Errorf("%q: %v", tc.server, err)
@@ -243,5 +245,43 @@ func TestWriteWithoutAnswer(t *testing.T) {
 	err := tr.explain(httptest.NewRequest("POST", "/v1/networks", nil), context.DeadlineExceeded)
 	if !strings.Contains(err.Error(), "may have been made or not") {
 		t.Error(err)
+	}
+}
+
+// trip calls a function when a text goes by.
+type trip struct {
+	bytes.Buffer
+	text string
+	then func()
+}
+
+func (w *trip) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), w.text) {
+		w.then()
+	}
+	return w.Buffer.Write(p)
+}
+
+func TestCtrlCEndsTheWaitForOtherHeads(t *testing.T) {
+	h := newTestHead()
+	if _, err := h.Init(t.Context(), api.InitRequest{FrontendAddress: netip.MustParseAddr("10.30.255.254")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.secondHead(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.propose(inventory.AddOSImage{Name: "compute", Path: "/img", KernVer: "6.1"}); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("LUNA_SERVER", "unix://"+h.serve(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	errs := &trip{text: "is held by 1 of 2 heads", then: cancel}
+	var out bytes.Buffer
+	root := Root()
+	root.SetOut(&out)
+	root.SetErr(errs)
+	code := Run(ctx, root, []string{"osimage", "pack", "compute"})
+	if code != exitInterrupted || out.String() != "0123456789abcdef\n" || !strings.Contains(errs.String(), "is packed; the other heads fetch it by themselves") {
+		t.Errorf("exit code %d\n%s%s", code, out.String(), errs.String())
 	}
 }

@@ -197,8 +197,11 @@ func (h *testHead) Pack(ctx context.Context, by, image string, progress func(api
 	progress(api.PackEvent{Phase: "tree", Done: 10 << 20, Total: 40 << 20})
 	progress(api.PackEvent{Phase: "tree", Done: 40 << 20, Total: 40 << 20})
 	progress(api.PackEvent{Phase: "initrd", Message: "dracut in a chroot of the tree"})
-	if h.failing != nil {
-		return h.failing
+	h.mu.Lock()
+	failing := h.failing
+	h.mu.Unlock()
+	if failing != nil {
+		return failing
 	}
 	a := inventory.Artifact{SHA256: strings.Repeat("ab", 32), Size: 12 << 20, Descriptor: []byte(`{}`)}
 	v := inventory.ImageVersion{ID: "0123456789abcdef", Created: created, KernVer: "6.1.0-9-amd64", Root: a, Kernel: a, Initrd: a, UnpackedSize: 40 << 20}

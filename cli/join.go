@@ -57,10 +57,6 @@ It may take a minute, or the time that --timeout says.`,
 
 // join asks for admission and tells, while it waits, how far this head is.
 func join(ctx context.Context, s *session, r api.JoinRequest, limit time.Duration) error {
-	asking, err := s.app.connect(s.cmd.ErrOrStderr(), limit)
-	if err != nil {
-		return err
-	}
 	if limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
@@ -68,7 +64,7 @@ func join(ctx context.Context, s *session, r api.JoinRequest, limit time.Duratio
 	}
 	s.note("asking %s to admit this head", r.Address)
 	joined := make(chan error, 1)
-	go func() { joined <- asking.Join(ctx, r) }() // ends with ctx at the latest
+	go func() { joined <- s.within(limit).Join(ctx, r) }() // ends with ctx at the latest
 	tick := time.NewTicker(joinPoll)
 	defer tick.Stop()
 	told, admitted := "", false

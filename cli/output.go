@@ -3,7 +3,9 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -86,6 +88,25 @@ func writeYAML(w io.Writer, v any) error {
 // lineBreaks are what YAML takes for the end of a line, the usual one first.
 const lineBreaks = "\n\r\u0085\u2028\u2029"
 
+// yaml11 matches what YAML 1.1, which many still read, takes for booleans and for
+// numbers to the base of 60, as some MAC addresses look.
+var yaml11 = regexp.MustCompile(`^([yY]|[nN]|[yY]es|YES|[nN]o|NO|[oO]n|ON|[oO]ff|OFF|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)$`)
+
+// stringStyle is how to write a string where yaml.v3 would not do by itself.
+func stringStyle(s string) yaml.Style {
+	first, _ := utf8.DecodeRuneInString(s)
+	switch {
+	case !strings.ContainsAny(s, lineBreaks):
+		if yaml11.MatchString(s) {
+			return yaml.DoubleQuotedStyle
+		}
+		return 0
+	case unicode.IsSpace(first), strings.ContainsAny(s, lineBreaks[1:]): // yaml.v3 writes wrong blocks of such
+		return yaml.DoubleQuotedStyle
+	}
+	return yaml.LiteralStyle
+}
+
 // yamlNode reads the next JSON value.
 func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 	tok, err := dec.Token()
@@ -111,19 +132,12 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 		}
 		_, err = dec.Token() // the closing delimiter
 		return n, err
-	case json.Number:
-		n.Kind, n.Value = yaml.ScalarNode, tok.String()
-		return n, nil
 	case string:
-		if !strings.ContainsAny(tok, lineBreaks) {
-			return n, n.Encode(tok) // it quotes what YAML would take for something else
-		}
-		n.Kind, n.Tag, n.Value, n.Style = yaml.ScalarNode, "!!str", tok, yaml.DoubleQuotedStyle
-		if first, _ := utf8.DecodeRuneInString(tok); !unicode.IsSpace(first) && !strings.ContainsAny(tok, lineBreaks[1:]) {
-			n.Style = yaml.LiteralStyle // yaml.v3 writes other lines wrong
-		}
-		return n, nil
-	default:
-		return n, n.Encode(tok)
+		n.Kind, n.Tag, n.Value, n.Style = yaml.ScalarNode, "!!str", tok, stringStyle(tok)
+	case nil:
+		n.Kind, n.Value = yaml.ScalarNode, "null"
+	default: // a number or a boolean, which look the same in both
+		n.Kind, n.Value = yaml.ScalarNode, fmt.Sprint(tok)
 	}
+	return n, nil
 }

@@ -30,12 +30,8 @@ the version before, undisturbed. The new version's ID is printed on stdout.
 Ctrl-C while packing gives up; while waiting, it only ends the wait.`,
 		Example: "  luna osimage pack compute",
 		RunE: a.do(func(ctx context.Context, s *session) error {
-			unbound, err := a.connect(s.cmd.ErrOrStderr(), 0)
-			if err != nil {
-				return err
-			}
 			p := newProgress(s.cmd.ErrOrStderr(), s.name)
-			version, err := unbound.Pack(ctx, s.name, p.show)
+			version, err := s.within(0).Pack(ctx, s.name, p.show)
 			p.end()
 			if err != nil {
 				return err
@@ -74,6 +70,10 @@ func waitReplicated(ctx context.Context, s *session, version string) error {
 		select {
 		case <-tick.C:
 		case <-waiting.Done():
+			if ctx.Err() != nil {
+				s.note("version %s is packed; the other heads fetch it by themselves", version)
+				return ctx.Err()
+			}
 			return inventory.Errorf(inventory.KindUnavailable, "osimage", s.name,
 				"version %s of '%s' is packed, but %s: it can be booted as soon as enough heads hold it, see `luna osimage show %s` and `luna head list`", version, s.name, told, s.name)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -132,7 +133,6 @@ func chooseCommand(cmd *cobra.Command, args []string) error {
 // session is one run of a command: the head it asks and where it says what.
 type session struct {
 	*api.Client
-	app  *app
 	cmd  *cobra.Command
 	name string // the object it is about: its NAME or --name, where it has one
 }
@@ -140,16 +140,24 @@ type session struct {
 // do gives the RunE of a command whose work is fn.
 func (a *app) do(fn func(ctx context.Context, s *session) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		s := &session{app: a, cmd: cmd, name: strings.Join(args, "")}
+		s := &session{cmd: cmd, name: strings.Join(args, "")}
 		if f := cmd.Flags().Lookup("name"); f != nil && len(args) == 0 {
 			s.name = f.Value.String()
 		}
 		var err error
-		if s.Client, err = a.connect(cmd.ErrOrStderr(), a.timeout); err != nil {
+		if s.Client, err = a.connect(cmd.ErrOrStderr()); err != nil {
 			return err
 		}
 		return fn(cmd.Context(), s)
 	}
+}
+
+// within gives a client of the same head whose calls may take another time, 0
+// for no bound.
+func (s *session) within(limit time.Duration) *api.Client {
+	t := *s.HTTP.Transport.(*transport)
+	t.timeout = limit
+	return &api.Client{HTTP: &http.Client{Transport: &t}, Base: s.Base}
 }
 
 func (s *session) stdout() io.Writer { return s.cmd.OutOrStdout() }

@@ -88,6 +88,8 @@ func (h *testHead) arrange(args ...string) error {
 	case "duty":
 		return h.propose(inventory.AssignDuties{DHCP: map[string]string{args[1]: "h1"}})
 	case "failing":
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		h.failing = inventory.Errorf(inventory.KindInternal, "osimage", "compute", "dracut failed: install package dracut in the image")
 		return nil
 	}

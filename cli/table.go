@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/mattn/go-runewidth"
 )
@@ -144,8 +145,13 @@ func printable(s string) string {
 // width is how many columns of a terminal the line takes; a tab counts one, as
 // in 1.2. It is the same in every locale.
 func width(line string) int {
-	c := runewidth.Condition{}
-	return c.StringWidth(line) + strings.Count(line, "\t")
+	for i := range len(line) {
+		if line[i] >= utf8.RuneSelf {
+			c := runewidth.Condition{}
+			return c.StringWidth(line) + strings.Count(line, "\t")
+		}
+	}
+	return len(line) // which is nearly always so, and a hundred times faster
 }
 
 // orNil makes what is empty unset.
