@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,4 +89,24 @@ func everything(ctx context.Context, h *site.Head) (string, error) {
 		all.WriteString(list + "\n" + out + "\n")
 	}
 	return all.String(), nil
+}
+
+// refused makes sure that a luna command was refused with that exit code and one
+// line of error that has these words.
+func refused(t *testing.T, err error, code int, words string) {
+	t.Helper()
+	var failure *site.Failure
+	if !errors.As(err, &failure) {
+		t.Errorf("%v: want exit code %d and %q", err, code, words)
+		return
+	}
+	var lines []string
+	for line := range strings.Lines(failure.Stderr) {
+		if strings.HasPrefix(line, "ERROR:") || strings.Contains(line, ": error: ") {
+			lines = append(lines, line)
+		}
+	}
+	if failure.Code != code || len(lines) != 1 || !strings.Contains(lines[0], words) {
+		t.Errorf("%v: want exit code %d and one line with %q", err, code, words)
+	}
 }

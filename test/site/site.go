@@ -136,13 +136,18 @@ func (h *Head) Luna(ctx context.Context, args ...string) (string, error) {
 
 // LunaIn is Luna with text on stdin.
 func (h *Head) LunaIn(ctx context.Context, stdin string, args ...string) (string, error) {
-	full := append([]string{filepath.Join(h.site.Bin, "luna"), "--server", "unix://" + h.Socket()}, args...)
-	cmd := h.Command(ctx, full...)
-	cmd.Env = append(os.Environ(), "HOME="+h.site.Lab.Dir()) // credentials stay in the lab
-	return run(cmd, stdin, args)
+	return h.site.luna(ctx, h.Host, "unix://"+h.Socket(), h.site.Lab.Dir(), stdin, args)
 }
 
-func run(cmd *exec.Cmd, stdin string, args []string) (string, error) {
+// LunaFrom runs a luna command on any host, over TLS, with the credentials that
+// are in the directory home; those that heads make are in the lab's directory.
+func (h *Head) LunaFrom(ctx context.Context, from *lab.Host, home string, args ...string) (string, error) {
+	return h.site.luna(ctx, from, "https://"+h.Addr.String()+":7051", home, "", args)
+}
+
+func (s *Site) luna(ctx context.Context, on *lab.Host, server, home, stdin string, args []string) (string, error) {
+	cmd := on.Command(ctx, append([]string{filepath.Join(s.Bin, "luna"), "--server", server}, args...)...)
+	cmd.Env = append(os.Environ(), "HOME="+home)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
 	err := cmd.Run()
