@@ -73,15 +73,21 @@ func headShow(a *app) *cobra.Command {
 }
 
 func headTable(h api.Head) *table {
+	at := func(t time.Time) any {
+		if t.IsZero() {
+			return nil
+		}
+		return t.UTC().Format(time.RFC3339)
+	}
 	t := &table{header: []string{"Parameter", "Value"}}
 	t.add("name", h.Name)
 	t.add("address", h.Address)
 	t.add("applied_index", h.AppliedIndex)
-	t.add("joined", h.Joined.UTC().Format(time.RFC3339))
+	t.add("joined", at(h.Joined))
 	t.add("leader", h.Leader)
 	t.add("networks", strings.Join(h.Networks, ","))
 	t.add("role", h.Role)
-	t.add("since", h.Since.UTC().Format(time.RFC3339))
+	t.add("since", at(h.Since))
 	t.add("state", h.State)
 	t.add("version", h.Version)
 	return t
