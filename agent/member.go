@@ -194,6 +194,7 @@ func (m *member) begin(ctx context.Context) error {
 		}
 		c := *m.id.Init
 		c.Head = m.describe()
+		c.Head.Joined = time.Now().UTC()
 		if _, err := m.propose(ctx, m.cfg.Name, c); err != nil && ctx.Err() == nil {
 			m.log.Warn("the cluster is not begun yet", "err", err)
 		}

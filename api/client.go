@@ -57,6 +57,10 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	}
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
+		var refused *inventory.Error
+		if errors.As(err, &refused) {
+			return nil, refused // the transport knows best what is wrong
+		}
 		var u *url.Error
 		if errors.As(err, &u) {
 			err = u.Err

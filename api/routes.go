@@ -43,6 +43,13 @@ func (s *server) networks() {
 		return &body[Network]{NetworkOf(inv, n)}, nil
 	})
 	on(s, RoleAdmin, "POST", "/v1/networks", "Add a network", func(ctx context.Context, in *body[inventory.AddNetwork]) (*none, error) {
+		if in.Body.NSHostname == "" {
+			self, err := s.b.Self(ctx)
+			if err != nil {
+				return nil, err
+			}
+			in.Body.NSHostname = self.Name
+		}
 		return nil, s.propose(ctx, in.Body)
 	})
 	on(s, RoleAdmin, "PATCH", "/v1/networks/{name}", "Change a network", func(ctx context.Context, in *change[inventory.ChangeNetwork]) (*none, error) {

@@ -13,9 +13,6 @@ import (
 	"github.com/clustervision/luna/inventory"
 )
 
-// bmcInterface is the interface that 1.2's --bmcnetwork is about.
-const bmcInterface = "BMC"
-
 func groupCommand(a *app) *cobra.Command {
 	return noun("group", "What nodes have in common: osimage, interfaces, scripts", "  luna group show compute",
 		groupList(a), groupShow(a), groupAdd(a), groupChange(a), deleteCommand(a, "group"), renameCommand(a, "group"))
@@ -134,7 +131,6 @@ func groupTable(g api.Group) *table {
 
 func groupAdd(a *app) *cobra.Command {
 	var add inventory.AddGroup
-	var bmcNetwork string
 	c := &cobra.Command{
 		Use:     "add -n NAME -o OSIMAGE -N NETWORK",
 		Short:   "Add a group whose nodes boot an osimage from a network",
@@ -142,36 +138,14 @@ func groupAdd(a *app) *cobra.Command {
 		Args:    noArgs,
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			add.Name = s.name
-			if bmcNetwork == "" {
-				return s.Write(ctx, add)
-			}
-			// The group is several commands: make sure of the last one's network
-			// before the first, and leave no half of a group behind.
-			if _, err := s.Network(ctx, bmcNetwork); err != nil {
-				return err
-			}
-			if err := s.Write(ctx, add); err != nil {
-				return err
-			}
-			for _, step := range []inventory.ChangeInterface{
-				{Group: s.name, Interface: bmcInterface, Action: inventory.InterfaceAdd},
-				{Group: s.name, Interface: bmcInterface, Action: inventory.InterfaceSetNet, Network: bmcNetwork},
-			} {
-				if _, err := s.ChangeInterface(ctx, step); err != nil {
-					if undo := s.Write(ctx, inventory.DeleteGroup{Name: s.name}); undo != nil {
-						s.warn("group '%s' was made without its BMC network and could not be removed again: %v", s.name, undo)
-					}
-					return err
-				}
-			}
-			return nil
+			return s.Write(ctx, add)
 		}),
 	}
 	f := c.Flags()
 	f.StringP("name", "n", "", "name of the group")
 	f.StringVarP(&add.OSImage, "osimage", "o", "", "osimage that its nodes boot")
 	f.StringVarP(&add.Network, "network", "N", "", "network that its nodes boot from, on interface BOOTIF")
-	f.StringVar(&bmcNetwork, "bmcnetwork", "", "network of interface BMC (-bn in short)")
+	f.StringVar(&add.BMCNetwork, "bmcnetwork", "", "network of interface BMC (-bn in short)")
 	required(c, "name", "osimage", "network")
 	return c
 }

@@ -66,7 +66,7 @@ A text is read from stdin where that is no terminal, else edited with $EDITOR.`,
 
 func (g *groupChanges) do(ctx context.Context, s *session) error {
 	if g.bmc {
-		g.iface = bmcInterface
+		g.iface = inventory.BMC
 	}
 	edits := 0
 	for _, on := range []bool{g.pre, g.part, g.post, g.comment, g.params && g.iface != ""} {
@@ -122,7 +122,7 @@ func (g *groupChanges) actions(s *session) ([]inventory.ChangeInterface, error) 
 	}
 	put(g.add, inventory.ChangeInterface{Action: inventory.InterfaceAdd})
 	put(g.del, inventory.ChangeInterface{Action: inventory.InterfaceDelete})
-	put(s.given("setnet"), inventory.ChangeInterface{Action: inventory.InterfaceSetNet, Network: g.setnet})
+	put(s.given("setnet"), inventory.ChangeInterface{Action: inventory.InterfaceSetNet, Network: g.setnet, Implicit: g.bmc})
 	put(s.given("delnet"), inventory.ChangeInterface{Action: inventory.InterfaceDelNet, Network: network})
 	put(s.given("rename"), inventory.ChangeInterface{Action: inventory.InterfaceRename, NewName: g.rename})
 	put(g.params && g.iface != "", inventory.ChangeInterface{Action: inventory.InterfaceParams})
@@ -161,14 +161,11 @@ func (g *groupChanges) editText(ctx context.Context, s *session, change *invento
 
 func (g *groupChanges) changeInterfaces(ctx context.Context, s *session, actions []inventory.ChangeInterface) error {
 	var now api.Group
-	if g.bmc || g.params {
+	if g.params {
 		var err error
 		if now, err = s.Group(ctx, s.name); err != nil {
 			return err
 		}
-	}
-	if _, has := now.Interfaces[bmcInterface]; g.bmc && !has && !g.add && g.setnet != "" {
-		actions = append([]inventory.ChangeInterface{{Group: s.name, Interface: bmcInterface, Action: inventory.InterfaceAdd}}, actions...)
 	}
 	for _, c := range actions {
 		if c.Action == inventory.InterfaceParams {

@@ -36,9 +36,19 @@ func addGroup(tx *inventory.Tx, c inventory.AddGroup) error {
 	pre, part, post := "", defaultPartScript, defaultPostScript
 	boot := inventory.Interface{ID: tx.NewID(), Name: inventory.BootIF}
 	setNetwork(&boot, network)
+	interfaces := []inventory.Interface{boot}
+	if c.BMCNetwork != "" {
+		network, ok := tx.Network(c.BMCNetwork)
+		if !ok {
+			return inventory.NotFound("network", c.BMCNetwork)
+		}
+		bmc := inventory.Interface{ID: tx.NewID(), Name: inventory.BMC, Implicit: true}
+		setNetwork(&bmc, network)
+		interfaces = []inventory.Interface{bmc, boot} // by name
+	}
 	tx.Put(&inventory.Group{
 		ID: tx.NewID(), Name: c.Name, OSImage: image.ID, Domain: network.ID,
-		Interfaces: []inventory.Interface{boot},
+		Interfaces: interfaces,
 		PreScript:  &pre, PartScript: &part, PostScript: &post,
 	})
 	return nil
@@ -112,15 +122,26 @@ func changeInterface(tx *inventory.Tx, c inventory.ChangeInterface) (any, error)
 	refuse := func(format string, args ...any) (any, error) {
 		return nil, inventory.Errorf(inventory.KindRefused, "group", g.Name, format, args...)
 	}
+	if at < 0 && c.Implicit && c.Action == inventory.InterfaceSetNet {
+		if err := inventory.CheckName("interface", c.Interface); err != nil {
+			return nil, err
+		}
+		at = len(g.Interfaces)
+		g.Interfaces = append(g.Interfaces, inventory.Interface{ID: tx.NewID(), Name: c.Interface, Implicit: true})
+	}
 	if at < 0 && c.Action != inventory.InterfaceAdd {
 		return refuse("No such interface '%s'", c.Interface)
 	}
 	switch c.Action {
 	case inventory.InterfaceAdd:
-		if at >= 0 {
+		if at < 0 {
+			g.Interfaces = append(g.Interfaces, inventory.Interface{ID: tx.NewID(), Name: c.Interface})
+			break
+		}
+		if !g.Interfaces[at].Implicit {
 			return refuse("Interface '%s' already exists", c.Interface)
 		}
-		g.Interfaces = append(g.Interfaces, inventory.Interface{ID: tx.NewID(), Name: c.Interface})
+		g.Interfaces[at].Implicit = false
 	case inventory.InterfaceRename:
 		if _, ok := g.Interface(c.NewName); ok {
 			return refuse("Interface '%s' already exists", c.NewName)

@@ -97,7 +97,7 @@ func TestRefusals(t *testing.T) {
 		{"overlap", inventory.AddNetwork{Name: "n", Prefix: netip.MustParsePrefix("10.30.4.0/24")}, inventory.KindInvalid, "overlaps"},
 		{"bad name", inventory.AddNetwork{Name: "we ird;$(id)", Prefix: netip.MustParsePrefix("10.40.0.0/16")}, inventory.KindInvalid, "cannot name"},
 		{"range outside", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.31.0.1"), End: a("10.31.0.9")}}, inventory.KindRefused, "no address of network"},
-		{"range reversed", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.30.0.9"), End: a("10.30.0.1")}}, inventory.KindInvalid, "Wrong range"},
+		{"range reversed", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.30.0.9"), End: a("10.30.0.1")}}, inventory.KindRefused, "Wrong range"},
 		{"range over a node", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.30.0.1"), End: a("10.30.0.9")}}, inventory.KindRefused, "node 'node001'"},
 		{"range over a head", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.30.255.1"), End: a("10.30.255.254")}}, inventory.KindRefused, "head 'h1'"},
 		{"range without a head", inventory.SetRange{Network: "ipmi", Range: inventory.AddrRange{Start: a("10.31.0.1"), End: a("10.31.0.9")}}, inventory.KindRefused, "no head"},

@@ -214,9 +214,10 @@ type DeleteVersion struct {
 
 // AddGroup makes a group whose nodes boot from BOOTIF on the network.
 type AddGroup struct {
-	Name    string `json:"name"`
-	OSImage string `json:"osimage"`
-	Network string `json:"network"`
+	Name       string `json:"name"`
+	OSImage    string `json:"osimage"`
+	Network    string `json:"network"`
+	BMCNetwork string `json:"bmcnetwork,omitempty"` // makes an interface BMC in it too
 }
 
 // ChangeGroup sets what is given. Domain "" clears it.
@@ -252,6 +253,8 @@ type ChangeInterface struct {
 	Network   string          `json:"network,omitempty"` // setnet, delnet
 	NewName   string          `json:"newname,omitempty"` // rename
 	Params    string          `json:"params,omitempty"`  // params
+	// Implicit makes a missing interface before setnet; see Interface.Implicit.
+	Implicit bool `json:"implicit,omitempty"`
 }
 
 // DeleteGroup removes a group that has no nodes.

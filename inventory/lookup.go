@@ -181,7 +181,7 @@ func (inv *Inventory) BootAddress(n *Node, network ID) (netip.Addr, bool) {
 	}
 	var other netip.Addr
 	for _, i := range g.Interfaces {
-		if i.Network4 != network || i.Name == "BMC" {
+		if i.Network4 != network || i.Name == BMC {
 			continue
 		}
 		a := n.Interfaces[i.ID].V4

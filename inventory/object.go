@@ -126,6 +126,9 @@ type Group struct {
 // node's.
 const BootIF = "BOOTIF"
 
+// BMC is the name of the interface of a node's management controller.
+const BMC = "BMC"
+
 // Interface is a network interface that every node of the group has.
 type Interface struct {
 	ID       ID     `json:"id"`
@@ -133,6 +136,9 @@ type Interface struct {
 	Network4 ID     `json:"network4,omitempty"`
 	Network6 ID     `json:"network6,omitempty"`
 	Params   string `json:"params,omitempty"`
+	// Implicit marks an interface that another option made; the first explicit
+	// "add" adopts it instead of being refused.
+	Implicit bool `json:"implicit,omitempty"`
 }
 
 // Interface gives the group's interface of that name.

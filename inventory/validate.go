@@ -111,7 +111,7 @@ func (c SetRange) Validate() error {
 		return invalid("network", c.Network, "Network range should be specified: a first and a last address")
 	}
 	if c.Range.End.Less(c.Range.Start) {
-		return invalid("network", c.Network, "Wrong range definition: %s comes after %s", c.Range.Start, c.Range.End)
+		return Errorf(KindRefused, "network", c.Network, "Wrong range definition: %s comes after %s", c.Range.Start, c.Range.End)
 	}
 	return nil
 }

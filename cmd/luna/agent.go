@@ -43,7 +43,7 @@ not name another one.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := settle(cmd.Flags(), file); err != nil {
+			if err := settle(cmd.LocalNonPersistentFlags(), file); err != nil {
 				return err
 			}
 			log, err := logger(level, format)

@@ -23,7 +23,9 @@ luna_install() {
 
 luna_mount() {
     export NEWROOT
-    while ! ismounted "$NEWROOT"; do
+    # That something is mounted proves nothing: luna-install may have been killed half way. A new one
+    # clears up after it.
+    while :; do
         luna_install
         _status=$?
         if [ $_status -ne 0 ]; then
