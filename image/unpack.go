@@ -40,6 +40,9 @@ func Unpack(ctx context.Context, r io.Reader, dest string, opts UnpackOptions) (
 	defer unix.Close(fd)
 	u := &unpacker{root: fd, opts: opts}
 	sum, err := u.unpack(ctx, r)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // not what became of a reader that was closed for it
+	}
 	if errors.Is(err, unix.ENOSPC) {
 		err = fmt.Errorf("%w: %d bytes fitted", err, u.done.Load())
 	}
