@@ -28,6 +28,11 @@ func (a *Agent) Self(context.Context) (api.HeadStatus, error) {
 	s.Leader, _ = m.peer.Leader()
 	s.AppliedIndex, s.CommitIndex = m.peer.AppliedIndex(), m.peer.CommitIndex()
 	s.Warnings = m.warn.list()
+	if _, began := m.machine.View().Cluster(); began {
+		if _, ok := m.machine.View().Head(m.cfg.Name); !ok {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("this head was removed from the cluster: stop its agent, and empty %s before it joins anew", m.cfg.DataDir))
+		}
+	}
 	s.Progress = m.reports.progress()
 	return s, nil
 }
@@ -84,6 +89,7 @@ func (a *Agent) Heads(ctx context.Context) ([]api.Head, error) {
 		w := api.Head{
 			Name: h.Name, Address: h.Address, Version: h.Version, Joined: h.Joined, Leader: h.Name == leader,
 			State: "failed", Role: "joining", AppliedIndex: status[h.Name].AppliedIndex, Networks: []string{},
+			Warnings: append([]string{}, status[h.Name].Warnings...),
 		}
 		if p, ok := members[h.Name]; ok {
 			w.State, w.Since = string(p.State), p.Since

@@ -58,7 +58,7 @@ func (m *member) reconcile(ctx context.Context, inv *inventory.Inventory, alive 
 	for _, s := range servers {
 		in[s.Name] = s
 		if _, ok := inv.Head(s.Name); !ok {
-			m.tell(m.peer.RemoveServer(ctx, s.Name), "removing a head from raft failed", s.Name)
+			m.tell(m.peer.RemoveServer(ctx, s.Name), "remove", s.Name)
 		}
 	}
 	for h := range inv.Heads() {
@@ -67,22 +67,22 @@ func (m *member) reconcile(ctx context.Context, inv *inventory.Inventory, alive 
 		switch {
 		case there && s.Voter && s.Addr == addr:
 		case there && s.Voter:
-			m.tell(m.peer.AddVoter(ctx, h.Name, addr), "moving a head in raft failed", h.Name)
+			m.tell(m.peer.AddVoter(ctx, h.Name, addr), "move", h.Name)
 		case !alive[h.Name]: // a vote that is not there stops the others
 		case !there:
-			m.tell(m.peer.AddNonvoter(ctx, h.Name, addr), "adding a head to raft failed", h.Name)
+			m.tell(m.peer.AddNonvoter(ctx, h.Name, addr), "add", h.Name)
 		case m.nearlyCaughtUp(ctx, h):
-			m.tell(m.peer.AddVoter(ctx, h.Name, addr), "giving a head its vote failed", h.Name)
+			m.tell(m.peer.AddVoter(ctx, h.Name, addr), "vote", h.Name)
 		}
 	}
 }
 
 func (m *member) tell(err error, what, head string) {
 	if err != nil {
-		m.log.Warn(what, "head", head, "err", err)
+		m.log.Warn("raft does not follow the inventory yet", "step", what, "head", head, "err", err)
 		return
 	}
-	m.log.Info("raft follows the inventory", "head", head)
+	m.log.Info("raft follows the inventory", "step", what, "head", head)
 }
 
 // nearlyCaughtUp asks a head how far it is; the last steps are quick.

@@ -147,7 +147,7 @@ func (p *packer) initrd(ctx context.Context) (inventory.Artifact, error) {
 	if err != nil {
 		return inventory.Artifact{}, err
 	}
-	defer os.RemoveAll(work) //nolint:errcheck // what stays is removed by hand, and disturbs nobody
+	defer os.RemoveAll(work)
 	if _, err := os.Stat(p.m.cfg.Installer); err != nil {
 		return inventory.Artifact{}, fmt.Errorf("the installer for the initrd is missing (%w): install luna whole, or name it with --installer", err)
 	}

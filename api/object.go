@@ -138,6 +138,7 @@ type Head struct {
 	Networks     []string   `json:"networks" doc:"networks on which it answers DHCP"`
 	Version      string     `json:"version"`
 	Joined       time.Time  `json:"joined"`
+	Warnings     []string   `json:"warnings" doc:"what is wrong on it, in words"`
 }
 
 // ClusterOf renders the cluster.

@@ -165,7 +165,8 @@ type hosts struct {
 func (s *server) nodes() {
 	on(s, RoleAdmin, "GET", "/v1/nodes", "List nodes", func(ctx context.Context, in *struct {
 		Group string `query:"group" doc:"only nodes of this group"`
-	}) (*body[[]Node], error) {
+	},
+	) (*body[[]Node], error) {
 		inv := s.b.View()
 		if in.Group != "" {
 			if _, ok := inv.Group(in.Group); !ok {
@@ -205,7 +206,8 @@ func (s *server) nodes() {
 	on(s, RoleAdmin, "GET", "/v1/nodes/{names}/script/{step}", "Show what a node gets at a step: boot or install", func(_ context.Context, in *struct {
 		Names string `path:"names"`
 		Step  string `path:"step" enum:"boot,install"`
-	}) (*body[string], error) {
+	},
+	) (*body[string], error) {
 		n, ok := s.b.View().Node(in.Names)
 		if !ok {
 			return nil, inventory.NotFound("node", in.Names)
@@ -234,7 +236,8 @@ func (s *server) writeNodes() {
 	on(s, RoleAdmin, "PATCH", "/v1/nodes/{names}", "Change nodes, all or none", func(ctx context.Context, in *struct {
 		Names string `path:"names"`
 		Body  ChangeNodes
-	}) (*none, error) {
+	},
+	) (*none, error) {
 		names, err := expand("node", in.Names)
 		if err != nil {
 			return nil, err

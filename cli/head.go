@@ -90,6 +90,7 @@ func headTable(h api.Head) *table {
 	t.add("since", at(h.Since))
 	t.add("state", h.State)
 	t.add("version", h.Version)
+	t.add("warnings", strings.Join(h.Warnings, "\n"))
 	return t
 }
 

@@ -13,6 +13,7 @@ package fsm
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -118,8 +119,7 @@ type snapshot struct{ inv *inventory.Inventory }
 
 func (s snapshot) Persist(sink raft.SnapshotSink) error {
 	if _, err := s.inv.WriteTo(sink); err != nil {
-		sink.Cancel()
-		return fmt.Errorf("write snapshot: %w", err)
+		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
 	}
 	return sink.Close()
 }

@@ -73,6 +73,7 @@ func (s *site) must(t *testing.T, commands ...inventory.Command) {
 
 // usual is a site as the quick start makes it.
 func usual(t *testing.T) *site {
+	t.Helper()
 	s := begun(t)
 	s.must(t,
 		inventory.AddNetwork{Name: "cluster", Prefix: netip.MustParsePrefix("10.30.0.0/16"), NSHostname: "master"},

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,20 +36,20 @@ type Head struct {
 }
 
 // Start starts an agent that is no member yet.
-func Start(t testing.TB, name string) *Head {
-	t.Helper()
+func Start(tb testing.TB, name string) *Head {
+	tb.Helper()
 	// Not t.TempDir: its path may be longer than a socket's may be.
 	dir, err := os.MkdirTemp("", "luna")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	tb.Cleanup(func() { os.RemoveAll(dir) })
 	c := agent.Defaults()
 	c.Name, c.DataDir, c.Socket = name, filepath.Join(dir, "data"), filepath.Join(dir, "sock")
 	c.Bind, c.TFTPPort, c.DHCPPort = address(), -1, -1
-	c.Version, c.Timing, c.Logger = "test", consensus.TestTiming(), Logger(t).With("head", name)
+	c.Version, c.Timing, c.Logger = "test", consensus.TestTiming(), Logger(tb).With("head", name)
 	h := &Head{Name: name, Config: c, Client: Client(c.Socket)}
-	h.Run(t)
+	h.Run(tb)
 	return h
 }
 
@@ -66,22 +65,22 @@ func address() netip.Addr {
 var heads atomic.Int32
 
 // Run starts the agent of the head, after Stop or Kill too.
-func (h *Head) Run(t testing.TB) {
-	t.Helper()
+func (h *Head) Run(tb testing.TB) {
+	tb.Helper()
 	a, err := agent.New(h.Config)
 	if err != nil {
-		t.Fatalf("head %s: %v", h.Name, err)
+		tb.Fatalf("head %s: %v", h.Name, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h.Agent, h.cancel, h.done = a, cancel, make(chan error, 1)
 	done := h.done
 	go func() { done <- a.Run(ctx) }()
-	t.Cleanup(func() { h.Stop(t) })
+	tb.Cleanup(func() { h.Stop(tb) })
 }
 
 // Stop stops the agent in order, as systemd would; a stopped one stays so.
-func (h *Head) Stop(t testing.TB) {
-	t.Helper()
+func (h *Head) Stop(tb testing.TB) {
+	tb.Helper()
 	if h.cancel == nil {
 		return
 	}
@@ -90,17 +89,17 @@ func (h *Head) Stop(t testing.TB) {
 	select {
 	case err := <-h.done:
 		if err != nil {
-			t.Errorf("head %s: %v", h.Name, err)
+			tb.Errorf("head %s: %v", h.Name, err)
 		}
 	case <-time.After(20 * time.Second):
-		t.Errorf("head %s does not stop", h.Name)
+		tb.Errorf("head %s does not stop", h.Name)
 	}
 }
 
 // Kill ends the agent as kill -9 would, as far as the others can tell.
-func (h *Head) Kill(t testing.TB) {
-	t.Helper()
-	_ = h.Agent.Close() // what it says of its end matters as little as after kill -9
+func (h *Head) Kill(tb testing.TB) {
+	tb.Helper()
+	_ = h.Close() // what it says of its end matters as little as after kill -9
 	h.cancel()
 	h.cancel = nil
 	<-h.done
@@ -115,45 +114,45 @@ func Client(socket string) *api.Client {
 }
 
 // Logger shows what agents say where the test fails or -v is given.
-func Logger(t testing.TB) *slog.Logger {
+func Logger(tb testing.TB) *slog.Logger {
 	if os.Getenv("LUNA_TEST_LOG") == "" {
-		return slog.New(slog.NewTextHandler(io.Discard, nil))
+		return slog.New(slog.DiscardHandler)
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // Mesh starts n heads, h1 to hn, and joins them.
-func Mesh(t testing.TB, n int) []*Head {
-	t.Helper()
+func Mesh(tb testing.TB, n int) []*Head {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	var heads []*Head
 	for i := range n {
-		h := Start(t, fmt.Sprintf("h%d", i+1))
+		h := Start(tb, fmt.Sprintf("h%d", i+1))
 		heads = append(heads, h)
 		if i == 0 {
-			Init(t, h)
+			Init(tb, h)
 			continue
 		}
 		token, err := heads[0].Client.Invite(ctx, api.InviteRequest{})
 		if err != nil {
-			t.Fatalf("invite: %v", err)
+			tb.Fatalf("invite: %v", err)
 		}
 		if err := h.Client.Join(ctx, api.JoinRequest{Address: heads[0].API(), Token: token.Token}); err != nil {
-			t.Fatalf("join of %s: %v", h.Name, err)
+			tb.Fatalf("join of %s: %v", h.Name, err)
 		}
 	}
 	return heads
 }
 
 // Init makes a cluster of one head and gives the admin credential.
-func Init(t testing.TB, h *Head) string {
-	t.Helper()
+func Init(tb testing.TB, h *Head) string {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	r, err := h.Client.Init(ctx, api.InitRequest{FrontendAddress: h.Config.Bind, Path: h.Config.DataDir})
 	if err != nil {
-		t.Fatalf("init: %v", err)
+		tb.Fatalf("init: %v", err)
 	}
 	return r.Credential
 }
@@ -165,22 +164,22 @@ func (h *Head) API() string {
 }
 
 // Eventually waits until ok, and fails the test if that takes too long.
-func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
-	t.Helper()
+func Eventually(tb testing.TB, within time.Duration, what string, ok func() bool) {
+	tb.Helper()
 	for deadline := time.Now().Add(within); !ok(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", within, what)
+			tb.Fatalf("not within %s: %s", within, what)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 }
 
 // Do writes through the head, and fails the test if it is refused.
-func (h *Head) Do(t testing.TB, commands ...inventory.Command) {
-	t.Helper()
+func (h *Head) Do(tb testing.TB, commands ...inventory.Command) {
+	tb.Helper()
 	for _, c := range commands {
 		if _, err := h.TryDo(c); err != nil {
-			t.Fatalf("%s: %v", inventory.Verb(c), err)
+			tb.Fatalf("%s: %v", inventory.Verb(c), err)
 		}
 	}
 }

@@ -47,7 +47,6 @@ type demo struct {
 	start   time.Time
 	tree    string
 	machine *lab.Machine
-	nodes   []*lab.Node
 }
 
 // say tells what happens, with the time since the start.
