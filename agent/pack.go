@@ -52,7 +52,7 @@ func kernelOf(name, tree, version string) (image.Kernel, error) {
 	}
 	kernels, err := image.Kernels(tree)
 	if errors.Is(err, image.ErrNoKernel) {
-		return bad("No kernels installed in '%s': %v", tree, err)
+		return bad("No kernels installed in '%s': install linux-image-amd64 (Debian) or kernel (RHEL family) there", tree)
 	}
 	if err != nil {
 		return bad("%v", err)

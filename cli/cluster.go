@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -240,7 +241,29 @@ func setRange(ctx context.Context, s *session, network, start, end string, off b
 	if last.Less(first) {
 		return refusef("cluster", "general", "Wrong range definition: %s comes after %s", first, last)
 	}
-	return s.Write(ctx, inventory.SetRange{Network: network, Range: inventory.AddrRange{Start: first, End: last}})
+	if err := s.Write(ctx, inventory.SetRange{Network: network, Range: inventory.AddrRange{Start: first, End: last}}); err != nil {
+		return err
+	}
+	return awaitHolder(ctx, s, network)
+}
+
+// awaitHolder gives the heads a moment to agree who answers DHCP, so that the
+// report that follows says it.
+func awaitHolder(ctx context.Context, s *session, network string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		if n, err := s.Network(ctx, network); ctx.Err() == nil && (err != nil || n.DHCPHolder != "") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil // the report shows that nobody does
+		case <-again.C:
+		}
+	}
 }
 
 func dhcpTable(networks []api.Network) *table {
