@@ -21,7 +21,7 @@ build: ## build bin/luna and bin/luna-install
 
 test: deps build ## install what is missing, then run all tests, the lab's too (root)
 	$(GO) vet ./...
-	$(GO) test -timeout 35m ./...
+	$(GO) test -p 1 -timeout 35m ./... # one package at a time: machines are emulated, and want the CPUs
 
 race: deps build ## run the tests with the race detector, but for the lab
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,37 +13,20 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/clustervision/luna/image"
+	"github.com/clustervision/luna/test/lab"
 )
 
-// debianTree is a real Debian 12 with a kernel and dracut, made once and kept in /var/cache.
+// debianTree is a real Debian 12 with a kernel and dracut: the one that the lab's machines boot.
 // LUNA_TEST_TREE names another tree with which to run the tests of the initrd.
 func debianTree(t testing.TB) (tree, kernel string) {
 	t.Helper()
 	tree = os.Getenv("LUNA_TEST_TREE")
 	if tree == "" {
-		needRoot(t, "debootstrap", "unshare")
-		const cache = "/var/cache/luna-test"
-		tree = filepath.Join(cache, "image-debian12")
-		must(t, os.MkdirAll(cache, 0o755))
-		lock, err := os.Create(filepath.Join(cache, "image.lock"))
+		needRoot(t, "unshare")
+		var err error
+		tree, err = lab.DebianTree(t.Context(), slog.Default())
 		must(t, err)
-		defer lock.Close()
-		must(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
-		if _, err := os.Stat(tree); err != nil {
-			t.Log("making a Debian tree, which takes minutes")
-			part := tree + ".part"
-			must(t, os.RemoveAll(part))
-			run(t, "debootstrap", "--variant=minbase", "--include=udev,kmod,zstd,dracut,e2fsprogs", "bookworm", part)
-			// Apart from the rest, or debootstrap would choose initramfs-tools with it. INITRD=No keeps the
-			// kernel's package from building one; dracut-network brings the configuration that asks for ifcfg.
-			run(t, "unshare", "-m", "sh", "-ec", `mount -t proc proc "$0/proc"; mount --rbind /dev "$0/dev"; cp /etc/resolv.conf "$0/etc/"
-				export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive INITRD=No
-				chroot "$0" apt-get install -y --no-install-recommends linux-image-cloud-amd64 dracut-network`, part)
-			must(t, os.Rename(part, tree))
-		}
 	}
 	kernels, err := image.Kernels(tree)
 	must(t, err)
@@ -68,7 +52,7 @@ func TestInitrdOfDebian(t *testing.T) {
 	var log bytes.Buffer
 	spec := image.InitrdSpec{
 		Tree: tree, KernelVersion: kernel, Installer: dummyInstaller(t), Out: filepath.Join(t.TempDir(), "initrd"),
-		WorkDir: t.TempDir(), AddDrivers: []string{"no_such_driver", "dummy"}, Log: &log,
+		WorkDir: t.TempDir(), AddDrivers: []string{"no_such_driver", "cuse"}, Log: &log,
 	}
 	start := time.Now()
 	if err := image.BuildInitrd(t.Context(), spec); err != nil {
@@ -100,7 +84,7 @@ func TestInitrdOfDebian(t *testing.T) {
 	content := string(builtin) + run(t, "sh", "-c", "zstd -dcq "+spec.Out+" | cpio -t --quiet")
 	for _, want := range []string{
 		"usr/bin/luna-install", "/hooks/pre-mount/99-luna-premount.sh", "/hooks/cmdline/99-luna-parse.sh", "/virtio_net.ko",
-		"/dummy.ko", "/ext4.ko", "/overlay.ko", "/squashfs.ko", "/nvme.ko", "/mkfs.ext4", "/99-default.link", "/wipefs",
+		"/cuse.ko", "/ext4.ko", "/overlay.ko", "/squashfs.ko", "/nvme.ko", "/mkfs.ext4", "/99-default.link", "/wipefs",
 	} {
 		if !strings.Contains(content, want+"\n") && !strings.Contains(content, want+".xz\n") {
 			t.Errorf("the initrd has no %s", want)

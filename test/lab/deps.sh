@@ -12,10 +12,10 @@ set -eu
 # mmdebstrap                 builds the Debian tree that is packed and booted
 # iproute2, util-linux       ip, tc, bridge; nsenter, unshare, flock
 # zstd, acl, attr,           independent checkers: an unpacked tree is compared by these and not by
-# libcap2-bin                the code that unpacked it
+# libcap2-bin, cpio          the code that unpacked it
 # aria2                      a BitTorrent client that is not ours, for the tests of the swarm
 packages="qemu-system-x86 ovmf ipxe-qemu ipxe dnsmasq-base mmdebstrap iproute2 util-linux
-zstd acl attr libcap2-bin aria2"
+zstd acl attr libcap2-bin cpio aria2"
 
 if [ "${1:-}" = --list ]; then
 	printf '%s\n' $packages
