@@ -52,10 +52,10 @@ func (r *reports) note(node string, p float64, at time.Time) {
 func (r *reports) add(s inventory.NodeStatus, p float64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// The percentage of a download that is over stays until its time has run out: it
+	// is shown as long as the inventory has not heard of the next stage.
 	if s.Stage == boot.StageDownload {
 		r.percent[s.Name] = percent{p, s.Time}
-	} else {
-		delete(r.percent, s.Name)
 	}
 	r.stages[s.Name] = s
 	select {
