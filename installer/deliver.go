@@ -214,7 +214,7 @@ func (a *attempt) watch(ctx context.Context, giveUp context.CancelCauseFunc) {
 }
 
 // seed goes on serving neighbours until the deadline, or until none of them asks
-// any more: the heads serve those that come later.
+// anything more, or lacks anything: the heads serve those that come later.
 func (d *delivery) seed(ctx context.Context, deadline time.Time, log *slog.Logger) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
@@ -225,7 +225,7 @@ func (d *delivery) seed(ctx context.Context, deadline time.Time, log *slog.Logge
 		if p.Uploaded != sent {
 			sent, since = p.Uploaded, time.Now()
 		}
-		if p.Peers == 0 || time.Since(since) > quiet || sleep(ctx, time.Second/2) != nil {
+		if p.Lacking == 0 || time.Since(since) > quiet || sleep(ctx, time.Second/2) != nil {
 			log.Info("seeded", "mib", p.Uploaded/mib)
 			return
 		}

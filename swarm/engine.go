@@ -195,12 +195,13 @@ type traffic struct {
 	received int64 // bytes of content that were new
 	sent     int64 // bytes of content
 	peers    int   // connections
+	lacking  int   // connections to peers that do not have everything
 }
 
 func (t *transfer) traffic() (out traffic) {
 	t.use(func(t *torrent.Torrent) {
 		s := t.Stats()
-		out = traffic{s.BytesReadUsefulData.Int64(), s.BytesWrittenData.Int64(), s.ActivePeers}
+		out = traffic{s.BytesReadUsefulData.Int64(), s.BytesWrittenData.Int64(), s.ActivePeers, s.ActivePeers - s.ConnectedSeeders}
 	})
 	return out
 }

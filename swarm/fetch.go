@@ -47,6 +47,7 @@ type Progress struct {
 	Uploaded            int64 // bytes sent to peers
 	Rate                int64 // bytes per second that came over the last seconds
 	Peers               int   // connections to peers
+	Lacking             int   // of these, to peers that do not have everything yet
 	// Trouble is the last thing that went wrong and may yet be cured, such as a tracker that does not
 	// answer; "" once the download is complete.
 	Trouble string
@@ -187,7 +188,7 @@ func (d *Download) Progress() Progress {
 	p := Progress{
 		Done: d.desc.Size - left, Total: d.desc.Size,
 		FromPeers: tr.received, FromHTTP: d.fromHTTP, Uploaded: tr.sent,
-		Rate: d.rate, Peers: tr.peers,
+		Rate: d.rate, Peers: tr.peers, Lacking: tr.lacking,
 	}
 	if left > 0 && d.last != nil {
 		p.Trouble = d.last.Error()
