@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
+	"golang.org/x/sys/unix"
 )
 
 //go:embed dracut/95luna
@@ -93,6 +94,9 @@ func buildInitrd(ctx context.Context, spec InitrdSpec) error {
 		log = io.MultiWriter(&said, spec.Log)
 	}
 	if err := runOver(ctx, spec.Tree, work, spec.command(dracut, compress), log); err != nil {
+		if noSpace.MatchString(said.String()) {
+			return fmt.Errorf("no space left in %s, where dracut works: make room there, for the initrd unpacked: %w", filepath.Dir(work), unix.ENOSPC)
+		}
 		return fmt.Errorf("%w%s", err, lastWords(said.String()))
 	}
 	missing, err := os.ReadFile(filepath.Join(upper, buildDir, "missing"))
@@ -292,6 +296,10 @@ func readsZstd(tree string, kernel Kernel) bool {
 
 // complaint matches what dracut says of failures; the letters in brackets are of newer versions.
 var complaint = regexp.MustCompile(`dracut\[[EF]\]|FAILED|ERROR|cannot |can't `)
+
+// noSpace matches what the programs that dracut runs say of a full disk, in the C locale. Some twenty
+// other complaints follow from it.
+var noSpace = regexp.MustCompile(`No space left on device|Disk quota exceeded`)
 
 // lastWords is the end of an error: what dracut complained of, or else what it said last.
 func lastWords(said string) string {

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/clustervision/luna/image"
 	"github.com/clustervision/luna/test/lab"
 )
@@ -178,6 +180,23 @@ func TestInitrdErrorsSayWhatToDo(t *testing.T) {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+func TestInitrdOnAFullDisk(t *testing.T) {
+	needRoot(t)
+	tree, kernel := debianTree(t)
+	work := t.TempDir()
+	must(t, unix.Mount("tmpfs", work, "tmpfs", 0, "size=9m"))
+	t.Cleanup(func() { must(t, unix.Unmount(work, 0)) })
+	err := image.BuildInitrd(t.Context(), image.InitrdSpec{
+		Tree: tree, KernelVersion: kernel, Installer: dummyInstaller(t), Out: filepath.Join(t.TempDir(), "initrd"), WorkDir: work,
+	})
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "no space left in "+work) || strings.Contains(err.Error(), "depmod") {
+		t.Errorf("got %v, want no space left in %s and nothing else", err, work)
+	}
+	if left := list(t, work); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 
