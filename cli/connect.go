@@ -148,7 +148,7 @@ func (t *transport) explain(r *http.Request, err error) error {
 }
 
 // systemCredential is where a head keeps the credential of its administrators.
-const systemCredential = "/etc/luna/admin.pem"
+const systemCredential = "/etc/luna/admin.pem" //nolint:gosec // G101: a path
 
 // credentialFiles are the files to look for credentials in, and whether they
 // were asked for by name.

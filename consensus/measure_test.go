@@ -365,9 +365,11 @@ func TestMeasure(t *testing.T) {
 		what string
 		d    []time.Duration
 	}{
-		{"kill -9 to failed on the first head", detect}, {"kill -9 to failed on both heads", both},
+		{"kill -9 to failed on the first head", detect},
+		{"kill -9 to failed on both heads", both},
 		{"kill -9 of the leader to the first write", write},
-		{"start to alive on another head", back}, {"start to first new entry applied", caught},
+		{"start to alive on another head", back},
+		{"start to first new entry applied", caught},
 	} {
 		t.Log(row.what + ": " + quantiles(row.d))
 	}

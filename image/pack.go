@@ -126,7 +126,7 @@ func (p *packer) writeFrames(w io.Writer, next func() ([]byte, error), tarBytes 
 	out := io.MultiWriter(w, hash)
 	for frames := int64(0); ; frames++ {
 		frame, err := next()
-		last := err == io.EOF
+		last := errors.Is(err, io.EOF)
 		if last {
 			frame = trailer(*tarBytes)
 		} else if err != nil {
@@ -168,7 +168,7 @@ func (p *packer) writeTar(ctx context.Context, next func() (*file, error), w io.
 	buf := make([]byte, smallFile)
 	for {
 		f, err := next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if err := tw.Close(); err != nil {
 				return fmt.Errorf("end the tar: %w", err)
 			}

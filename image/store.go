@@ -112,7 +112,7 @@ func (s *Store) Pack(ctx context.Context, name, tree string, opts PackOptions) (
 	if err != nil {
 		return Summary{}, fmt.Errorf("pack %s: %w", name, err)
 	}
-	defer s.Discard(draft)
+	defer s.Discard(draft) //nolint:errcheck // does nothing after Commit; before it, the first error counts
 	sum, err := Pack(ctx, tree, draft, opts)
 	var short *writeError
 	if errors.As(err, &short) && isFull(err) {

@@ -73,7 +73,7 @@ type counter struct {
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
-	c.hash.Write(p[:n])
+	_, _ = c.hash.Write(p[:n]) // a hash never fails
 	return n, err
 }
 
@@ -162,7 +162,7 @@ func (u *unpacker) readTar(ctx context.Context, stream io.Reader, small chan<- s
 	buf := make([]byte, smallFile)
 	for {
 		hdr, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return tarError(err)

@@ -256,7 +256,7 @@ func TestWholeNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go h.Config.Serve(l) //nolint:errcheck // it ends with the process
+	go h.Config.Serve(l) // it ends with the process
 	s.plan.Heads = []string{headPort}
 	s.plan.Interfaces = []boot.PlanInterface{{Name: "BOOTIF", MAC: bootMAC.String(), Addresses: []netip.Prefix{netip.MustParsePrefix("10.141.0.1/16")}}}
 	const root = "/mnt/sysroot"

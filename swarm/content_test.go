@@ -83,13 +83,13 @@ func TestFailureReachesWaiters(t *testing.T) {
 	first := errors.New("first")
 	got := make(chan error)
 	go func() { got <- c.waitPiece(context.Background(), 0) }()
-	if err := c.fail(first); err != first {
+	if err := c.fail(first); !errors.Is(err, first) {
 		t.Error(err)
 	}
-	if err := c.fail(errors.New("second")); err != first {
+	if err := c.fail(errors.New("second")); !errors.Is(err, first) {
 		t.Errorf("the second failure counts: %v", err)
 	}
-	if err := <-got; err != first {
+	if err := <-got; !errors.Is(err, first) {
 		t.Error(err)
 	}
 }

@@ -98,8 +98,17 @@ func TestTorrentSaysWhatTheFileIs(t *testing.T) {
 func TestPieceLength(t *testing.T) {
 	const k, m, g = 1 << 10, 1 << 20, 1 << 30
 	for _, c := range []struct{ size, want int64 }{
-		{1, 64 * k}, {20 * m, 64 * k}, {100 * m, 256 * k}, {200 * m, 512 * k}, {851 * m, 2 * m}, {g, 4 * m},
-		{2 * g, 4 * m}, {4 * g, 4 * m}, {5 * g, 8 * m}, {20 * g, 32 * m}, {100 * g, 64 * m},
+		{1, 64 * k},
+		{20 * m, 64 * k},
+		{100 * m, 256 * k},
+		{200 * m, 512 * k},
+		{851 * m, 2 * m},
+		{g, 4 * m},
+		{2 * g, 4 * m},
+		{4 * g, 4 * m},
+		{5 * g, 8 * m},
+		{20 * g, 32 * m},
+		{100 * g, 64 * m},
 	} {
 		if got := pieceLength(c.size); got != c.want {
 			t.Errorf("pieceLength(%d) = %d KiB, want %d KiB", c.size, got/k, c.want/k)

@@ -44,7 +44,7 @@ func DebianTree(ctx context.Context, log *slog.Logger) (root string, err error) 
 	if cache, err = filepath.Abs(cache); err != nil {
 		return "", fmt.Errorf("lab: debian tree: %w", err)
 	}
-	//nolint:gosec // G301: apt's unprivileged user passes through here
+	// apt's unprivileged user passes through here
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", fmt.Errorf("lab: debian tree: %w", err)
 	}
