@@ -99,10 +99,14 @@ func (h *Head) Socket() string { return filepath.Join(h.site.Lab.Dir(), h.Name+"
 
 // Start starts the agent, again too, and waits until it answers.
 func (h *Head) Start(ctx context.Context) error {
+	return h.StartAs(ctx, "--name", h.Name, "--data-dir", h.Dir(), "--bind", h.Addr.String(), "--socket", h.Socket())
+}
+
+// StartAs is Start with other settings, which must come to the same socket.
+func (h *Head) StartAs(ctx context.Context, settings ...string) error {
+	argv := append(slices.Clone(h.Around), filepath.Join(h.site.Bin, "luna"), "agent")
 	var err error
-	h.Agent, err = h.Host.Start("agent", append(slices.Clone(h.Around), filepath.Join(h.site.Bin, "luna"), "agent",
-		"--name", h.Name, "--data-dir", h.Dir(), "--bind", h.Addr.String(), "--socket", h.Socket())...)
-	if err != nil {
+	if h.Agent, err = h.Host.Start("agent", append(argv, settings...)...); err != nil {
 		return err
 	}
 	return Until(ctx, 20*time.Second, "the agent of "+h.Name+" answers", func() error {
