@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -179,7 +180,7 @@ func talk(ctx context.Context, from *lab.Host, certificate *tls.Certificate, add
 		return err
 	}
 	_, err = conn.Read(make([]byte, 1))
-	if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
 		return nil
 	}
 	return err
