@@ -1,10 +1,13 @@
 package test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -223,27 +226,45 @@ func sameListing(t *testing.T, want, got string) {
 	}
 }
 
-// corruptPieces spoils the image on the disk of one head, in every piece, and
+// corruptPieces spoils the image on the disks of two heads, in every piece, and
 // boots a node, which must have the tree all the same.
 func corruptPieces(t *testing.T, s *site.Site, tree string) {
-	victim := s.Heads[1]
-	artifacts := filepath.Join(victim.Dir(), "artifacts")
 	// The largest of the three is the root file system; iPXE cannot verify the others.
-	root := filepath.Join(artifacts, strings.TrimSpace(shell(t, artifacts, "ls -S | head -1")))
-	good, err := os.ReadFile(root)
-	must(t, err)
-	bad := slices.Clone(good)
-	for i := 0; i < len(bad); i += 64 << 10 {
-		bad[i] ^= 0xff
-	}
-	// In place: the head has the file open.
-	overwrite := func(content []byte) {
-		f, err := os.OpenFile(root, os.O_WRONLY, 0)
+	sum := strings.TrimSpace(shell(t, filepath.Join(s.Heads[0].Dir(), "artifacts"), "ls -S | head -1"))
+	for _, h := range s.Heads[1:] {
+		path := filepath.Join(h.Dir(), "artifacts", sum)
+		good, err := os.ReadFile(path)
 		must(t, err)
-		_, err = f.WriteAt(content, 0)
-		must(t, errors.Join(err, f.Close()))
+		bad := slices.Clone(good)
+		for i := 0; i < len(bad); i += 64 << 10 {
+			bad[i] ^= 0xff
+		}
+		overwrite(t, path, bad)
+		defer overwrite(t, path, good)
+		if served := download(t, s.Heads[0].Host, fmt.Sprintf("http://%s:7050/artifacts/%s", h.Addr, sum)); !bytes.Equal(served, bad) {
+			t.Errorf("%s serves something else: this proves nothing", h.Name)
+		}
 	}
-	overwrite(bad)
-	defer overwrite(good)
 	must(t, site.SameTree(tree, install(t, s, 4), writtenByInstaller...))
+}
+
+// overwrite changes a file in place, as a bad disk does: who has it open sees it.
+func overwrite(t *testing.T, path string, content []byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteAt(content, 0)
+	must(t, errors.Join(err, f.Close()))
+}
+
+func download(t *testing.T, from *lab.Host, url string) []byte {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	must(t, err)
+	response, err := from.HTTP().Do(request)
+	must(t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	must(t, err)
+	return body
 }

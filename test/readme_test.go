@@ -21,12 +21,12 @@ import (
 // TestREADME: whoever types the lines under "Use it" in the README, in their order
 // and as they stand, has a cluster that boots node001.
 func TestREADME(t *testing.T) {
+	l := labtest.New(t, "readme")
 	bin, err := site.Bin()
 	must(t, err)
 	text, err := os.ReadFile(filepath.Join(bin, "..", "README.md"))
 	must(t, err)
 	lines := commands(t, string(text), "## Use it")
-	l := labtest.New(t, "readme")
 	ctx := labtest.Context(t, 10*time.Minute)
 	tree := labtest.Tree(t)
 	programs := filepath.Join(l.Dir(), "bin") // where what a shell hides cannot hide it
