@@ -172,27 +172,65 @@ func (m *member) keep(ctx context.Context, name string, open func() (runner, err
 // off from the others.
 const cutOff = 2 * time.Second
 
-// answers says what this head may answer on a network now. The holder is for
-// quiet, not for safety: a node's address is computed, so two heads that both
-// answer say the same. A head that is cut off, together with some nodes, from
-// the holder boots those it knows.
+// answers says what this head may answer on a network now.
 func (m *member) answers(network inventory.ID) dhcp.Duty {
 	inv := m.machine.View()
 	n, ok := inv.NetworkByID(network)
 	if !ok || n.Range.IsZero() {
 		return dhcp.Silent
 	}
-	alone := m.peer.LastContact() > cutOff
-	holder, ok := inv.HeadByID(n.Duty.Holder)
+	st := standing{cutOff: m.peer.LastContact() > cutOff, current: m.current.Load()}
+	if holder, ok := inv.HeadByID(n.Duty.Holder); ok {
+		st.holds, st.holderLives = holder.Name == m.cfg.Name, m.live(holder.Name)
+	}
+	return st.duty()
+}
+
+// standing is what decides whether a head answers DHCP on a network.
+type standing struct {
+	holds, holderLives bool // as the state that this head has says
+	cutOff             bool // from the others
+	current            bool // that state is no older than its last contact with them
+}
+
+// duty gives what may be answered. The holder is for quiet, not for safety: a
+// node's address is computed, so two heads that both answer say the same. But a
+// head that comes back from the dead may still take itself for the holder, and
+// know leases and nodes as they were: until it has caught up it says nothing. A
+// head that stays cut off, together with some nodes, boots those it knows.
+func (s standing) duty() dhcp.Duty {
 	switch {
-	case ok && holder.Name == m.cfg.Name && !alone:
+	case s.cutOff && (s.holds || !s.holderLives):
+		return dhcp.KnownNodes
+	case !s.cutOff && s.current && s.holds:
 		return dhcp.Everyone
-	case ok && holder.Name == m.cfg.Name:
-		return dhcp.KnownNodes
-	case alone && (!ok || !m.live(holder.Name)):
-		return dhcp.KnownNodes
 	}
 	return dhcp.Silent
+}
+
+// keepCurrent keeps m.current: false from when this head starts or is cut off,
+// until it has seen what the leader has committed.
+func (m *member) keepCurrent(ctx context.Context) error {
+	for pause(ctx, 50*time.Millisecond) {
+		switch away := m.peer.LastContact() > cutOff; {
+		case away:
+			m.current.Store(false)
+		case !m.current.Load() && m.knowsAll(ctx) == nil:
+			m.current.Store(true)
+		}
+	}
+	return nil
+}
+
+// knowsAll returns nil when this head has applied all that was committed before.
+func (m *member) knowsAll(ctx context.Context) error {
+	if !m.peer.IsLeader() {
+		return m.catchUp(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err := m.peer.Barrier(ctx) // a new leader may have applied less than others have
+	return err
 }
 
 // leaseTime is short: most unknown machines become nodes, and then have an

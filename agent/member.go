@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,8 +46,9 @@ type member struct {
 
 	reports *reports
 	warn    warnings
-	packing sync.Mutex // one image at a time: packing takes every CPU
-	tracked sync.Map   // SHA-256 by info hash, of what this head seeds or fetches
+	packing sync.Mutex  // one image at a time: packing takes every CPU
+	tracked sync.Map    // SHA-256 by info hash, of what this head seeds or fetches
+	current atomic.Bool // see keepCurrent
 
 	clientsMu sync.Mutex
 	clients   map[string]*api.Client // of other heads, by name and address
@@ -167,6 +169,7 @@ func (m *member) run(ctx context.Context, backend api.Backend) error {
 	})
 	edge.Go(func() error { return m.serveNodes(edgeCtx) })
 	edge.Go(func() error { return m.keepRegistered(edgeCtx) })
+	edge.Go(func() error { return m.keepCurrent(edgeCtx) })
 	edge.Go(func() error { return m.keepImages(edgeCtx) })
 	edge.Go(func() error { return m.sendReports(edgeCtx) })
 

@@ -88,17 +88,22 @@ func (m *member) apply(ctx context.Context, data []byte) (api.Applied, error) {
 }
 
 // catchUp waits a moment until this head has what the leader has committed.
-func (m *member) catchUp(ctx context.Context) {
+func (m *member) catchUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	name, _ := m.peer.Leader()
 	h, ok := m.machine.View().Head(name)
-	if !ok || name == m.cfg.Name {
-		return
+	switch {
+	case !ok:
+		return consensus.ErrNoLeader
+	case name == m.cfg.Name:
+		return nil
 	}
-	if s, err := m.clientOf(h).Self(ctx); err == nil {
-		_ = m.peer.WaitApplied(ctx, s.CommitIndex) // best effort: the caller looks and judges
+	s, err := m.clientOf(h).Self(ctx)
+	if err != nil {
+		return err
 	}
+	return m.peer.WaitApplied(ctx, s.CommitIndex)
 }
 
 // Forwarded applies a command that another head took, if this one leads.
