@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,13 +51,28 @@ func TestDHCP(t *testing.T) {
 	for i := range 2 {
 		t.Run("kill -9 of "+holder.Name, func(t *testing.T) {
 			late := newAsker(t, s.Lab, fmt.Sprintf("late%d", i+1))
+			moving := newAsker(t, s.Lab, fmt.Sprintf("moving%d", i+1))
 			all = append(all, late)
+			defer moving.askOn(ctx, t)()
+			must(t, site.Until(ctx, 5*time.Second, "a machine has a lease, as nobody knows it", func() error { return moving.has("10.30.128.", time.Time{}) }))
 			defer late.askOn(ctx, t)()
 			next := killHolder(t, s, holder, known, stranger, late)
 			leases(t, next)
+
+			// What the dead head knows becomes wrong: it must not say so when it is back.
+			node, address := nodeName(i+2), fmt.Sprintf("10.30.0.%d", i+2)
+			luna(t, next, "node", "add", "-g", "compute", "-n", node)
+			luna(t, next, "node", "change", node, "--mac", moving.node.MAC().String())
+			moved := time.Now()
+			must(t, site.Until(ctx, 5*time.Second, "it has the address of a node", func() error { return moving.has(address, moved) }))
 			must(t, holder.Start(ctx))
 			must(t, s.Settle(ctx))
-			quiet(t, next, known, stranger)
+			quiet(t, next, known, stranger, moving)
+			for _, r := range moving.since(moved) {
+				if r.address.String() != address {
+					t.Errorf("%s: %s of %s from %s, and it is %s with %s", moving.node.Name(), r.kind, r.address, r.server, node, address)
+				}
+			}
 			holder = next
 		})
 	}
@@ -157,6 +173,17 @@ func newAsker(t *testing.T, l *lab.Lab, name string) *asker {
 		return err
 	}))
 	return a
+}
+
+// has tells whether an answer to what was asked after a moment gave an address that
+// begins so.
+func (a *asker) has(address string, after time.Time) error {
+	for _, r := range a.since(after) {
+		if strings.HasPrefix(r.address.String(), address) {
+			return nil
+		}
+	}
+	return errors.New("no such answer")
 }
 
 // askOn asks ten times a second, and the others too, until stop is called.
