@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,8 +15,32 @@ import (
 	"github.com/clustervision/luna/test/site"
 )
 
-// promised is how long writes, and DHCP, may stand still after a head has died.
+// promised is how long writes, and DHCP, may stand still after a head has died, on
+// a machine that runs.
 const promised = 3 * time.Second
+
+// standstill begins to measure for how long this machine does not run at all, as a
+// virtual one does whose host has other things to do, and gives the sum so far. A
+// machine that is merely busy lets a timer come a few hundredths of a second late.
+func standstill(t *testing.T) (sum func() time.Duration) {
+	t.Helper()
+	const beat, late = 10 * time.Millisecond, 100 * time.Millisecond
+	var total atomic.Int64
+	tick := time.NewTicker(beat)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for last := time.Now(); t.Context().Err() == nil; {
+			now := <-tick.C
+			if gap := now.Sub(last); gap > late {
+				total.Add(int64(gap))
+			}
+			last = now
+		}
+	}()
+	t.Cleanup(func() { <-ended; tick.Stop() })
+	return func() time.Duration { return time.Duration(total.Load()) }
+}
 
 // newSite makes a lab with n heads whose agents run and are no members yet.
 func newSite(t *testing.T, name string, n int) *site.Site {
