@@ -244,8 +244,8 @@ func (p *packer) writeFile(ctx context.Context, tw *tar.Writer, w io.Writer, f *
 	return nil
 }
 
-// errChanged is the end of a pack that would hold a tree that never was.
-var errChanged = errors.New("changed while the tree was packed: stop what writes to the tree and pack again")
+// errChanged is the end of an artifact, or a clone, that would hold a tree that never was.
+var errChanged = errors.New("changed while the tree was read: stop what writes to the tree and try again")
 
 // meter calls report with the sum of the steps, not more often than reportEvery.
 type meter struct {

@@ -202,6 +202,18 @@ func (r *root) read(e *entry) (*file, error) {
 }
 
 func (r *root) readEntry(e *entry) (*file, error) {
+	f, err := r.open(e)
+	if err == nil && f.fd != nil {
+		if err = f.load(); err != nil && f.opened != nil {
+			f.opened.Close()
+		}
+	}
+	return f, err
+}
+
+// open opens a regular file, and makes the header of any entry that is still what it was. What it
+// returns without an error is to be closed.
+func (r *root) open(e *entry) (*file, error) {
 	f := &file{entry: e}
 	var now unix.Stat_t
 	if e.isFile() && e.first == "" {
@@ -218,9 +230,7 @@ func (r *root) readEntry(e *entry) (*file, error) {
 	}
 	err := errChanged
 	if sameInode(&now, &e.stat) {
-		if f.hdr, err = r.header(e); err == nil && f.hdr != nil && f.fd != nil {
-			err = f.load()
-		}
+		f.hdr, err = r.header(e)
 	}
 	if err != nil && f.opened != nil {
 		f.opened.Close()

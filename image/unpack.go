@@ -244,17 +244,25 @@ func writeSparse(fd int, b []byte, off int64) (written int64, err error) {
 		for end < len(b) && !allZero(b[end:min(end+sparseBlock, len(b))]) {
 			end = min(end+sparseBlock, len(b))
 		}
-		for at := start; at < end; {
-			n, err := unix.Pwrite(fd, b[at:end], off+int64(at))
-			if err != nil && !errors.Is(err, unix.EINTR) {
-				return written, err
-			}
-			at += max(n, 0)
-			written += int64(max(n, 0))
+		if err := writeAt(fd, b[start:end], off+int64(start)); err != nil {
+			return written, err
 		}
+		written += int64(end - start)
 		start = end + sparseBlock
 	}
 	return written, nil
+}
+
+func writeAt(fd int, b []byte, off int64) error {
+	for len(b) > 0 {
+		n, err := unix.Pwrite(fd, b, off)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		b = b[max(n, 0):]
+		off += int64(max(n, 0))
+	}
+	return nil
 }
 
 func writeAll(fd int, b []byte) error {
