@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"image":            {},
 	"swarm":            {},
 	"pki":              {},
+	"bmc":              {},
 	"boot/tftp":        {},
 	"fsm":              {"inventory"},
 	"api":              {"inventory"},
@@ -52,6 +53,7 @@ var fences = map[string][]string{
 	"github.com/anacrolix/":            {"swarm"},
 	"github.com/insomniacslk/dhcp":     {"boot/dhcp", "installer"},
 	"github.com/pin/tftp":              {"boot/tftp"},
+	"github.com/bougou/go-ipmi":        {"bmc"},
 	"github.com/danielgtaylor/huma":    {"api"},
 	"github.com/spf13/cobra":           {"cli", "cmd/luna"},
 }

@@ -14,8 +14,10 @@ set -eu
 # zstd, acl, attr,           independent checkers: an unpacked tree is compared by these and not by
 # libcap2-bin, cpio          the code that unpacked it
 # aria2                      a BitTorrent client that is not ours, for the tests of the swarm
+# openipmi                   ipmi_sim, a BMC without a machine (test/lab/bmcsim)
+# ipmitool                   an IPMI client that is not ours; the installer runs it too
 packages="qemu-system-x86 ovmf ipxe-qemu ipxe dnsmasq-base mmdebstrap iproute2 util-linux
-zstd acl attr libcap2-bin cpio aria2"
+zstd acl attr libcap2-bin cpio aria2 openipmi ipmitool"
 
 if [ "${1:-}" = --list ]; then
 	printf '%s\n' $packages
