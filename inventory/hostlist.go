@@ -21,14 +21,14 @@ func ExpandHostlist(list string) ([]string, error) {
 	bad := func(format string, args ...any) ([]string, error) {
 		return nil, fmt.Errorf("bad hostlist '%s': %s", shorten(list), fmt.Sprintf(format, args...))
 	}
-	elements, err := splitElements(list)
+	elements, err := splitTerms(list, ",")
 	if err != nil {
 		return bad("%v", err)
 	}
 	var names []string
 	seen, total := map[string]bool{}, 0
 	for _, e := range elements {
-		parts, err := parseElement(e)
+		parts, err := parseElement(e.text)
 		if err != nil {
 			return bad("%v", err)
 		}
@@ -54,39 +54,51 @@ func shorten(list string) string {
 	return list[:77] + "..."
 }
 
-// splitElements cuts the list at the commas that stand outside of brackets.
-func splitElements(list string) ([]string, error) {
-	var elements []string
-	start, open := 0, -1
-	for i, c := range list {
-		switch c {
-		case '[':
-			if open >= 0 {
-				return nil, fmt.Errorf("brackets within brackets at character %d", i+1)
-			}
+// term is a piece of a list and the operator before it; ',' before the first.
+type term struct {
+	op   byte
+	text string
+}
+
+// splitTerms cuts the list at the operators that stand outside of brackets.
+// Where '!' is one, ",-" and ",!" are other spellings of it, at the beginning
+// too.
+func splitTerms(list, operators string) ([]term, error) {
+	terms, start, open := []term{{op: ','}}, 0, -1
+	cut := func(end int) { terms[len(terms)-1].text = list[start:end] }
+	for i := range len(list) {
+		switch c := list[i]; {
+		case c == '[' && open >= 0:
+			return nil, fmt.Errorf("brackets within brackets at character %d", i+1)
+		case c == '[':
 			open = i
-		case ']':
-			if open < 0 {
-				return nil, fmt.Errorf("']' at character %d closes no bracket", i+1)
-			}
+		case c == ']' && open < 0:
+			return nil, fmt.Errorf("']' at character %d closes no bracket", i+1)
+		case c == ']':
 			open = -1
-		case ',':
-			if open < 0 {
-				elements = append(elements, list[start:i])
-				start = i + 1
+		case open < 0 && strings.IndexByte(operators, c) >= 0:
+			if c == '!' && start == i && terms[len(terms)-1].op == ',' {
+				terms[len(terms)-1].op = '!' // of "," and "!" the latter counts
+			} else {
+				cut(i)
+				terms = append(terms, term{op: c})
 			}
+			start = i + 1
+		case c == '-' && start == i && terms[len(terms)-1].op == ',' && strings.Contains(operators, "!"):
+			terms[len(terms)-1].op = '!'
+			start = i + 1
 		}
 	}
 	if open >= 0 {
 		return nil, fmt.Errorf("the bracket at character %d is not closed", open+1)
 	}
-	elements = append(elements, list[start:])
-	for _, e := range elements {
-		if e == "" {
-			return nil, fmt.Errorf("a name is missing at a comma or the list is empty")
+	cut(len(list))
+	for _, t := range terms {
+		if t.text == "" {
+			return nil, fmt.Errorf("a name is missing at a comma or another operator, or the list is empty")
 		}
 	}
-	return elements, nil
+	return terms, nil
 }
 
 // numbers is one range of a bracket, in decimal. Numbers stay texts, for their
