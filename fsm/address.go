@@ -1,16 +1,11 @@
 package fsm
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/clustervision/luna/inventory"
-)
-
-// What may own an address.
-const (
-	ownerNode     = "node"
-	ownerNetwork  = "network" // the network's name server
-	ownerReserved = "reserved"
 )
 
 // blocked tells why an address that nobody owns cannot be owned all the same.
@@ -37,7 +32,7 @@ func claim(tx *inventory.Tx, n *inventory.Network, o inventory.Owner) error {
 	if !n.Prefix.Contains(o.Addr) || o.Addr.Less(first) || last.Less(o.Addr) {
 		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is no address of network '%s' (%s)", o.Addr, n.Name, n.Prefix)
 	}
-	if c, ok := tx.Cluster(); ok && c.FrontendAddress == o.Addr && o.Type == ownerNode {
+	if c, ok := tx.Cluster(); ok && c.FrontendAddress == o.Addr && o.Type == inventory.OwnerNode {
 		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is the frontend address of the cluster", o.Addr)
 	}
 	if by, yes := blocked(tx, n, o.Addr); yes {
@@ -59,18 +54,88 @@ func release(tx *inventory.Tx, a netip.Addr) {
 
 func ownerName(tx *inventory.Tx, o *inventory.Owner) string {
 	switch o.Type {
-	case ownerNode:
+	case inventory.OwnerNode:
 		if n, ok := tx.NodeByID(o.ID); ok {
 			return "node '" + n.Name + "'"
 		}
-	case ownerNetwork:
+	case inventory.OwnerNetwork:
 		if n, ok := tx.NetworkByID(o.ID); ok {
 			return "the name server of network '" + n.Name + "'"
 		}
-	case ownerReserved:
+	case inventory.OwnerReserved:
 		return "a reservation"
+	case inventory.OwnerSwitch:
+		if s, ok := tx.SwitchByID(o.ID); ok {
+			return "switch '" + s.Name + "'"
+		}
+	case inventory.OwnerOtherDev:
+		if d, ok := tx.OtherDevByID(o.ID); ok {
+			return "otherdev '" + d.Name + "'"
+		}
 	}
 	return "another object"
+}
+
+// ownersOf lists the addresses that an object says it has, but for the name
+// server of a network where that is a head's own.
+func ownersOf(inv *inventory.Inventory, o any) []inventory.Owner {
+	var list []inventory.Owner
+	put := func(t inventory.OwnerType, id, iface inventory.ID, a netip.Addr) {
+		if a.IsValid() {
+			list = append(list, inventory.Owner{Addr: a, Type: t, ID: id, Iface: iface})
+		}
+	}
+	switch o := o.(type) {
+	case *inventory.Network:
+		if !headHas(inv, o.NSIP) {
+			put(inventory.OwnerNetwork, o.ID, 0, o.NSIP)
+		}
+		for _, a := range o.Reserved {
+			put(inventory.OwnerReserved, o.ID, 0, a)
+		}
+	case *inventory.Switch:
+		put(inventory.OwnerSwitch, o.ID, 0, o.Addr)
+	case *inventory.OtherDev:
+		for _, id := range slices.Sorted(maps.Keys(o.Connected)) {
+			put(inventory.OwnerOtherDev, o.ID, 0, o.Connected[id])
+		}
+	case *inventory.Node:
+		for _, id := range slices.Sorted(maps.Keys(o.Interfaces)) {
+			put(inventory.OwnerNode, o.ID, id, o.Interfaces[id].V4)
+			put(inventory.OwnerNode, o.ID, id, o.Interfaces[id].V6)
+		}
+	}
+	return list
+}
+
+// releaseAll frees every address that the object has.
+func releaseAll(tx *inventory.Tx, o any) {
+	for _, own := range ownersOf(&tx.Inventory, o) {
+		release(tx, own.Addr)
+	}
+}
+
+// claimAll takes every address that the object says it has.
+func claimAll(tx *inventory.Tx, o any) error {
+	for _, own := range ownersOf(&tx.Inventory, o) {
+		n, ok := tx.NetworkOf(own.Addr)
+		if !ok {
+			return inventory.Errorf(inventory.KindRefused, "network", "", "%s lies in no network", own.Addr)
+		}
+		if err := claim(tx, n, own); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// after gives the address that comes n addresses after a; the zero Addr behind
+// the last one there is.
+func after(a netip.Addr, n int) netip.Addr {
+	for range n {
+		a = a.Next()
+	}
+	return a
 }
 
 // allocator gives free addresses of networks, the lowest first. It remembers

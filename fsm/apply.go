@@ -12,14 +12,16 @@ func dispatch(tx *inventory.Tx, e inventory.Envelope) (any, error) {
 	if err := e.Command.Validate(); err != nil {
 		return nil, err
 	}
-	if _, init := e.Command.(inventory.InitCluster); !init {
-		if _, ok := tx.Cluster(); !ok {
-			return nil, inventory.NotFound("cluster", "general")
-		}
+	if err := inCluster(tx, e.Command); err != nil {
+		return nil, err
 	}
 	switch c := e.Command.(type) {
 	case inventory.InitCluster:
 		return nil, initCluster(tx, c)
+	case inventory.SetUpCluster:
+		return nil, setUpCluster(tx, c)
+	case inventory.DeleteCluster:
+		return nil, deleteCluster(tx, c)
 	case inventory.ChangeCluster:
 		return nil, changeCluster(tx, c)
 	case inventory.AddNetwork:
@@ -44,12 +46,30 @@ func dispatch(tx *inventory.Tx, e inventory.Envelope) (any, error) {
 		return nil, deleteVersion(tx, c)
 	case inventory.AddGroup:
 		return nil, addGroup(tx, c)
+	case inventory.CloneGroup:
+		return nil, cloneGroup(tx, c)
 	case inventory.ChangeGroup:
-		return nil, changeGroup(tx, c)
-	case inventory.ChangeInterface:
-		return changeInterface(tx, c)
+		return changeGroup(tx, c)
 	case inventory.DeleteGroup:
 		return nil, deleteGroup(tx, c)
+	case inventory.AddBMCSetup:
+		return nil, addBMCSetup(tx, c)
+	case inventory.ChangeBMCSetup:
+		return nil, changeBMCSetup(tx, c)
+	case inventory.DeleteBMCSetup:
+		return nil, deleteBMCSetup(tx, c)
+	case inventory.AddSwitches:
+		return nil, addSwitches(tx, c)
+	case inventory.ChangeSwitches:
+		return nil, changeSwitches(tx, c)
+	case inventory.DeleteSwitches:
+		return nil, deleteSwitches(tx, c)
+	case inventory.AddOtherDevs:
+		return nil, addOtherDevs(tx, c)
+	case inventory.ChangeOtherDevs:
+		return nil, changeOtherDevs(tx, c)
+	case inventory.DeleteOtherDevs:
+		return nil, deleteOtherDevs(tx, c)
 	case inventory.AddNodes:
 		return addNodes(tx, c)
 	case inventory.ChangeNodes:
@@ -58,6 +78,10 @@ func dispatch(tx *inventory.Tx, e inventory.Envelope) (any, error) {
 		return nil, deleteNodes(tx, c)
 	case inventory.Rename:
 		return nil, rename(tx, c)
+	case inventory.ApplyDocument:
+		return nil, applyDocument(tx, c)
+	case inventory.UndoChange:
+		return nil, undoChange(tx, c)
 	case inventory.RecordStatus:
 		return nil, recordStatus(tx, c)
 	case inventory.CreateInvite:
@@ -75,6 +99,24 @@ func dispatch(tx *inventory.Tx, e inventory.Envelope) (any, error) {
 	default:
 		panic(fmt.Sprintf("fsm: command %T has no case: upgrade luna on this head", c))
 	}
+}
+
+// inCluster refuses what an administrator asks where there is no cluster. The
+// heads go on with theirs while it is deleted: they are a mesh all the same.
+func inCluster(tx *inventory.Tx, c inventory.Command) error {
+	cluster, ok := tx.Cluster()
+	switch c.(type) {
+	case inventory.InitCluster:
+		return nil
+	case inventory.SetUpCluster, inventory.CreateInvite, inventory.AdmitHead, inventory.UpdateHead, inventory.RemoveHead,
+		inventory.AssignDuties, inventory.RecordStatus, inventory.UndoChange:
+	default:
+		ok = ok && !cluster.Deleted
+	}
+	if !ok {
+		return inventory.NotFound("cluster", "general")
+	}
+	return nil
 }
 
 // set stores v where the command gives a value.

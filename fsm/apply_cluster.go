@@ -1,16 +1,100 @@
 package fsm
 
-import "github.com/clustervision/luna/inventory"
+import (
+	"slices"
+
+	"github.com/clustervision/luna/inventory"
+)
 
 func initCluster(tx *inventory.Tx, c inventory.InitCluster) error {
 	if _, ok := tx.Cluster(); ok {
 		return inventory.Exists("cluster", "general")
 	}
 	cluster, head := c.Cluster, c.Head
+	if cluster.Services == (inventory.Services{}) {
+		cluster.Services = inventory.DefaultServices()
+	}
 	head.ID = tx.NewID()
 	tx.Put(&cluster)
 	tx.Put(&head)
 	return nil
+}
+
+func setUpCluster(tx *inventory.Tx, c inventory.SetUpCluster) error {
+	old, _ := tx.Cluster()
+	if !old.Deleted {
+		return inventory.Exists("cluster", "general")
+	}
+	n := c.Cluster
+	n.UUID, n.Secrets, n.Deleted = old.UUID, old.Secrets, false
+	if n.Services == (inventory.Services{}) {
+		n.Services = inventory.DefaultServices()
+	}
+	tx.Put(&n)
+	return nil
+}
+
+// deleteCluster empties the inventory. The heads, their secrets and the log
+// stay: they are the mesh, not the cluster that an administrator made in it.
+func deleteCluster(tx *inventory.Tx, c inventory.DeleteCluster) error {
+	if left := objects(tx); len(left) > 0 && !c.Force {
+		return inUse("cluster", "general", left)
+	}
+	var nodes []string
+	for n := range tx.Nodes() {
+		nodes = append(nodes, n.Name)
+	}
+	if err := deleteNodes(tx, inventory.DeleteNodes{Names: nodes}); err != nil {
+		return err
+	}
+	wipe(tx, slices.Collect(tx.OtherDevs()))
+	wipe(tx, slices.Collect(tx.Switches()))
+	wipe(tx, slices.Collect(tx.Groups()))
+	wipe(tx, slices.Collect(tx.BMCSetups()))
+	wipe(tx, slices.Collect(tx.Versions()))
+	wipe(tx, slices.Collect(tx.OSImages()))
+	wipe(tx, slices.Collect(tx.Leases()))
+	wipe(tx, slices.Collect(tx.Networks()))
+	old, _ := tx.Cluster()
+	n := *old
+	n.Deleted = true
+	tx.Put(&n)
+	return nil
+}
+
+// wipe deletes the objects with the addresses that they have.
+func wipe[T any](tx *inventory.Tx, all []*T) {
+	for _, o := range all {
+		releaseAll(tx, o)
+		tx.Delete(o)
+	}
+}
+
+// objects lists everything in the cluster as "[type/name]".
+func objects(tx *inventory.Tx) []string {
+	var all []string
+	for o := range tx.Networks() {
+		all = append(all, "[network/"+o.Name+"]")
+	}
+	for o := range tx.OSImages() {
+		all = append(all, "[osimage/"+o.Name+"]")
+	}
+	for o := range tx.BMCSetups() {
+		all = append(all, "[bmcsetup/"+o.Name+"]")
+	}
+	for o := range tx.Groups() {
+		all = append(all, "[group/"+o.Name+"]")
+	}
+	for o := range tx.Switches() {
+		all = append(all, "[switch/"+o.Name+"]")
+	}
+	for o := range tx.OtherDevs() {
+		all = append(all, "[otherdev/"+o.Name+"]")
+	}
+	for o := range tx.Nodes() {
+		all = append(all, "[node/"+o.Name+"]")
+	}
+	return all
 }
 
 func changeCluster(tx *inventory.Tx, c inventory.ChangeCluster) error {
@@ -22,9 +106,29 @@ func changeCluster(tx *inventory.Tx, c inventory.ChangeCluster) error {
 	set(&n.Path, c.Path)
 	set(&n.FrontendAddress, c.FrontendAddress)
 	set(&n.FrontendPort, c.FrontendPort)
+	set(&n.FrontendHTTPS, c.FrontendHTTPS)
 	set(&n.Replicas, c.Replicas)
 	set(&n.SeedSeconds, c.SeedSeconds)
 	setText(&n.Comment, c.Comment)
+	s := &n.Services
+	set(&s.ServerPort, c.ServerPort)
+	set(&s.TrackerInterval, c.TrackerInterval)
+	set(&s.TrackerMinInterval, c.TrackerMinInterval)
+	set(&s.TrackerMaxPeers, c.TrackerMaxPeers)
+	set(&s.TorrentListenPortMin, c.TorrentListenPortMin)
+	set(&s.TorrentListenPortMax, c.TorrentListenPortMax)
+	setText(&s.TorrentPidfile, c.TorrentPidfile)
+	setText(&s.LwebPidfile, c.LwebPidfile)
+	set(&s.LwebNumProc, c.LwebNumProc)
+	setText(&s.ClusterIPs, c.ClusterIPs)
+	setText(&s.NamedIncludeFile, c.NamedIncludeFile)
+	setText(&s.NamedZoneDir, c.NamedZoneDir)
+	if s.TorrentListenPortMin > s.TorrentListenPortMax {
+		return inventory.Errorf(inventory.KindInvalid, "cluster", "general", "torrent_listen_port_min %d is above torrent_listen_port_max %d", s.TorrentListenPortMin, s.TorrentListenPortMax)
+	}
+	if o, ok := tx.Owner(n.FrontendAddress); ok && c.FrontendAddress != nil && o.Type != inventory.OwnerNetwork {
+		return inventory.Errorf(inventory.KindRefused, "cluster", "general", "the frontend address cannot be %s: it is taken by %s", n.FrontendAddress, ownerName(tx, o))
+	}
 	tx.Put(&n)
 	return nil
 }
@@ -51,6 +155,24 @@ func rename(tx *inventory.Tx, c inventory.Rename) error {
 			n.Name, o = c.NewName, &n
 		}
 		_, taken = tx.Group(c.NewName)
+	case "bmcsetup":
+		if old, ok := tx.BMCSetup(c.Name); ok {
+			n := *old
+			n.Name, o = c.NewName, &n
+		}
+		_, taken = tx.BMCSetup(c.NewName)
+	case "switch":
+		if old, ok := tx.Switch(c.Name); ok {
+			n := *old
+			n.Name, o = c.NewName, &n
+		}
+		_, taken = tx.Switch(c.NewName)
+	case "otherdev":
+		if old, ok := tx.OtherDev(c.Name); ok {
+			n := *old
+			n.Name, o = c.NewName, &n
+		}
+		_, taken = tx.OtherDev(c.NewName)
 	case "node":
 		if old, ok := tx.Node(c.Name); ok {
 			n := *old

@@ -33,6 +33,14 @@ func addGroup(tx *inventory.Tx, c inventory.AddGroup) error {
 	if _, ok := tx.Group(c.Name); ok {
 		return inventory.Exists("group", c.Name)
 	}
+	var setup inventory.ID
+	if c.BMCSetup != "" {
+		b, ok := tx.BMCSetup(c.BMCSetup)
+		if !ok {
+			return inventory.NotFound("bmcsetup", c.BMCSetup)
+		}
+		setup = b.ID
+	}
 	pre, part, post := "", defaultPartScript, defaultPostScript
 	boot := inventory.Interface{ID: tx.NewID(), Name: inventory.BootIF}
 	setNetwork(&boot, network)
@@ -47,7 +55,7 @@ func addGroup(tx *inventory.Tx, c inventory.AddGroup) error {
 		interfaces = []inventory.Interface{bmc, boot} // by name
 	}
 	tx.Put(&inventory.Group{
-		ID: tx.NewID(), Name: c.Name, OSImage: image.ID, Domain: network.ID,
+		ID: tx.NewID(), Name: c.Name, OSImage: image.ID, BMCSetup: setup, Domain: network.ID,
 		Interfaces: interfaces,
 		PreScript:  &pre, PartScript: &part, PostScript: &post,
 	})
@@ -62,18 +70,82 @@ func setNetwork(i *inventory.Interface, n *inventory.Network) {
 	}
 }
 
-func changeGroup(tx *inventory.Tx, c inventory.ChangeGroup) error {
-	old, ok := tx.Group(c.Name)
+func cloneGroup(tx *inventory.Tx, c inventory.CloneGroup) error {
+	from, ok := tx.Group(c.Name)
 	if !ok {
 		return inventory.NotFound("group", c.Name)
 	}
+	if _, ok := tx.Group(c.To); ok {
+		return inventory.Exists("group", c.To)
+	}
+	g := *from
+	g.ID, g.Name = tx.NewID(), c.To
+	g.Interfaces = slices.Clone(from.Interfaces)
+	for i := range g.Interfaces {
+		g.Interfaces[i].ID = tx.NewID()
+	}
+	tx.Put(&g)
+	return nil
+}
+
+// changeGroup gives a notice where an interface's change had nothing to do.
+func changeGroup(tx *inventory.Tx, c inventory.ChangeGroup) (any, error) {
+	old, ok := tx.Group(c.Name)
+	if !ok {
+		return nil, inventory.NotFound("group", c.Name)
+	}
 	g := *old
+	g.Interfaces = slices.Clone(old.Interfaces)
+	var notices []string
+	for _, i := range c.Interfaces {
+		notice, err := changeInterface(tx, &g, i)
+		if err != nil {
+			return nil, err
+		}
+		if notice != "" {
+			notices = append(notices, notice)
+		}
+	}
+	slices.SortFunc(g.Interfaces, func(a, b inventory.Interface) int { return strings.Compare(a.Name, b.Name) })
+	if err := setReferences(tx, &g, c); err != nil {
+		return nil, err
+	}
+	setText(&g.PreScript, c.PreScript)
+	setText(&g.PartScript, c.PartScript)
+	setText(&g.PostScript, c.PostScript)
+	setText(&g.Comment, c.Comment)
+	setText(&g.TorrentIF, c.TorrentIF)
+	if c.TorrentIF != nil && *c.TorrentIF != "" {
+		if _, ok := g.Interface(*c.TorrentIF); !ok {
+			return nil, inventory.Errorf(inventory.KindRefused, "group", g.Name, "No such interface '%s'", *c.TorrentIF)
+		}
+	}
+	tx.Put(&g)
+	if len(notices) == 0 {
+		return nil, nil
+	}
+	return strings.Join(notices, "\n"), nil
+}
+
+// setReferences sets the objects that the group refers to; "" clears those that
+// it need not have.
+func setReferences(tx *inventory.Tx, g *inventory.Group, c inventory.ChangeGroup) error {
 	if c.OSImage != nil {
 		o, ok := tx.OSImage(*c.OSImage)
 		if !ok {
 			return inventory.NotFound("osimage", *c.OSImage)
 		}
 		g.OSImage = o.ID
+	}
+	if c.BMCSetup != nil {
+		g.BMCSetup = 0
+		if *c.BMCSetup != "" {
+			b, ok := tx.BMCSetup(*c.BMCSetup)
+			if !ok {
+				return inventory.NotFound("bmcsetup", *c.BMCSetup)
+			}
+			g.BMCSetup = b.ID
+		}
 	}
 	if c.Domain != nil {
 		g.Domain = 0
@@ -85,11 +157,6 @@ func changeGroup(tx *inventory.Tx, c inventory.ChangeGroup) error {
 			g.Domain = n.ID
 		}
 	}
-	setText(&g.PreScript, c.PreScript)
-	setText(&g.PartScript, c.PartScript)
-	setText(&g.PostScript, c.PostScript)
-	setText(&g.Comment, c.Comment)
-	tx.Put(&g)
 	return nil
 }
 
@@ -110,21 +177,16 @@ func deleteGroup(tx *inventory.Tx, c inventory.DeleteGroup) error {
 	return nil
 }
 
-// changeInterface gives a notice where there was nothing to do.
-func changeInterface(tx *inventory.Tx, c inventory.ChangeInterface) (any, error) {
-	old, ok := tx.Group(c.Group)
-	if !ok {
-		return nil, inventory.NotFound("group", c.Group)
-	}
-	g := *old
-	g.Interfaces = slices.Clone(old.Interfaces)
+// changeInterface does one thing to an interface of a group that is being
+// changed; the notice says why there was nothing to do.
+func changeInterface(tx *inventory.Tx, g *inventory.Group, c inventory.InterfaceChange) (notice string, err error) {
 	at := slices.IndexFunc(g.Interfaces, func(i inventory.Interface) bool { return i.Name == c.Interface })
-	refuse := func(format string, args ...any) (any, error) {
-		return nil, inventory.Errorf(inventory.KindRefused, "group", g.Name, format, args...)
+	refuse := func(format string, args ...any) (string, error) {
+		return "", inventory.Errorf(inventory.KindRefused, "group", g.Name, format, args...)
 	}
 	if at < 0 && c.Implicit && c.Action == inventory.InterfaceSetNet {
 		if err := inventory.CheckName("interface", c.Interface); err != nil {
-			return nil, err
+			return "", err
 		}
 		at = len(g.Interfaces)
 		g.Interfaces = append(g.Interfaces, inventory.Interface{ID: tx.NewID(), Name: c.Interface, Implicit: true})
@@ -132,6 +194,7 @@ func changeInterface(tx *inventory.Tx, c inventory.ChangeInterface) (any, error)
 	if at < 0 && c.Action != inventory.InterfaceAdd {
 		return refuse("No such interface '%s'", c.Interface)
 	}
+	isTorrentIF := g.TorrentIF != nil && *g.TorrentIF == c.Interface
 	switch c.Action {
 	case inventory.InterfaceAdd:
 		if at < 0 {
@@ -147,25 +210,32 @@ func changeInterface(tx *inventory.Tx, c inventory.ChangeInterface) (any, error)
 			return refuse("Interface '%s' already exists", c.NewName)
 		}
 		g.Interfaces[at].Name = c.NewName
+		if isTorrentIF {
+			g.TorrentIF = &c.NewName
+		}
+		if c.Interface == inventory.BootIF || c.Interface == inventory.BMC {
+			return "interface '" + c.Interface + "' is '" + c.NewName + "' now: " + specialUse[c.Interface], nil
+		}
 	case inventory.InterfaceParams:
 		g.Interfaces[at].Params = strings.TrimSpace(c.Params)
 	case inventory.InterfaceSetNet:
-		notice, err := setNet(tx, &g, &g.Interfaces[at], c.Network)
-		if err != nil || notice != "" {
-			return notice, err
-		}
+		return setNet(tx, g, &g.Interfaces[at], c.Network)
 	case inventory.InterfaceDelNet:
-		if err := delNet(tx, &g, &g.Interfaces[at], c.Network); err != nil {
-			return nil, err
-		}
+		return "", delNet(tx, g, &g.Interfaces[at], c.Network)
 	case inventory.InterfaceDelete:
-		gone := g.Interfaces[at]
-		freeInterface(tx, &g, gone.ID, true, true)
+		freeInterface(tx, g, g.Interfaces[at].ID, true, true)
 		g.Interfaces = slices.Delete(g.Interfaces, at, at+1)
+		if isTorrentIF {
+			g.TorrentIF = nil
+		}
 	}
-	slices.SortFunc(g.Interfaces, func(a, b inventory.Interface) int { return strings.Compare(a.Name, b.Name) })
-	tx.Put(&g)
-	return nil, nil
+	return "", nil
+}
+
+// specialUse is what is lost with the two names that mean something.
+var specialUse = map[string]string{
+	inventory.BootIF: "without a BOOTIF the nodes ask DHCP for an address while they are provisioned",
+	inventory.BMC:    "without a BMC the nodes' management controllers get no address",
 }
 
 // setNet gives the interface a network and every node of the group an address
@@ -200,7 +270,7 @@ func setNet(tx *inventory.Tx, g *inventory.Group, i *inventory.Interface, name s
 
 // give takes an address of the network for the node's interface.
 func (a *allocator) give(node *inventory.Node, i inventory.Interface, n *inventory.Network) error {
-	addr, ok := a.take(n, inventory.Owner{Type: ownerNode, ID: node.ID, Iface: i.ID})
+	addr, ok := a.take(n, inventory.Owner{Type: inventory.OwnerNode, ID: node.ID, Iface: i.ID})
 	if !ok {
 		return inventory.Errorf(inventory.KindInvalid, "node", node.Name, "Unable to allocate IP address for interface '%s': network '%s' (%s) has none left", i.Name, n.Name, n.Prefix)
 	}

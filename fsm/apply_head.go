@@ -79,7 +79,7 @@ func addressFree(tx *inventory.Tx, h inventory.Head) error {
 	}
 	for _, p := range append([]netip.Prefix{netip.PrefixFrom(h.Address, 0)}, h.Addresses...) {
 		a := p.Addr()
-		if o, ok := tx.Owner(a); ok && o.Type == ownerNode {
+		if o, ok := tx.Owner(a); ok && o.Type == inventory.OwnerNode {
 			return refuse(a, ownerName(tx, o))
 		}
 		for n := range tx.Networks() {
@@ -100,7 +100,18 @@ func updateHead(tx *inventory.Tx, c inventory.UpdateHead) error {
 	h.Address, h.Addresses, h.Version = c.Address, c.Addresses, c.Version
 	h.APIPort, h.RaftPort, h.GossipPort, h.HTTPPort = c.APIPort, c.RaftPort, c.GossipPort, c.HTTPPort
 	tx.Put(&h)
+	keepNameServers(tx)
 	return nil
+}
+
+// keepNameServers takes the addresses of name servers that were a head's own
+// and are no more: nobody else may get them.
+func keepNameServers(tx *inventory.Tx) {
+	for _, n := range slices.Collect(tx.Networks()) {
+		if _, owned := tx.Owner(n.NSIP); !owned && !headHas(&tx.Inventory, n.NSIP) {
+			tx.Put(&inventory.Owner{Addr: n.NSIP, Network: n.ID, Type: inventory.OwnerNetwork, ID: n.ID})
+		}
+	}
 }
 
 func removeHead(tx *inventory.Tx, c inventory.RemoveHead) error {
@@ -131,5 +142,6 @@ func removeHead(tx *inventory.Tx, c inventory.RemoveHead) error {
 		}
 	}
 	tx.Delete(h)
+	keepNameServers(tx)
 	return nil
 }

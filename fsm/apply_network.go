@@ -46,18 +46,18 @@ func placeNameServer(tx *inventory.Tx, n *inventory.Network, ask netip.Addr) err
 		_, want = inventory.Hosts(n.Prefix)
 	}
 	n.NSIP = want
-	if headHas(tx, want) {
+	if headHas(&tx.Inventory, want) {
 		return nil
 	}
-	err := claim(tx, n, inventory.Owner{Addr: want, Type: ownerNetwork, ID: n.ID})
+	err := claim(tx, n, inventory.Owner{Addr: want, Type: inventory.OwnerNetwork, ID: n.ID})
 	if err != nil {
 		return inventory.Errorf(inventory.KindInvalid, "network", n.Name, "the name server cannot have %s: %v", want, err)
 	}
 	return nil
 }
 
-func headHas(tx *inventory.Tx, a netip.Addr) bool {
-	for h := range tx.Heads() {
+func headHas(inv *inventory.Inventory, a netip.Addr) bool {
+	for h := range inv.Heads() {
 		if h.Address == a || slices.ContainsFunc(h.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
 			return true
 		}
@@ -72,6 +72,8 @@ func changeNetwork(tx *inventory.Tx, c inventory.ChangeNetwork) error {
 	}
 	n := *old
 	set(&n.NSHostname, c.NSHostname)
+	setText(&n.Include, c.Include)
+	setText(&n.RevInclude, c.RevInclude)
 	setText(&n.Comment, c.Comment)
 	if c.Prefix != nil && c.Prefix.Masked() != n.Prefix {
 		if err := moveNetwork(tx, &n, c.Prefix.Masked()); err != nil {
@@ -79,7 +81,7 @@ func changeNetwork(tx *inventory.Tx, c inventory.ChangeNetwork) error {
 		}
 	}
 	if c.NSIP != nil && *c.NSIP != n.NSIP {
-		if o, ok := tx.Owner(n.NSIP); ok && o.Type == ownerNetwork {
+		if o, ok := tx.Owner(n.NSIP); ok && o.Type == inventory.OwnerNetwork {
 			tx.Delete(o)
 		}
 		if err := placeNameServer(tx, &n, *c.NSIP); err != nil {
@@ -87,21 +89,50 @@ func changeNetwork(tx *inventory.Tx, c inventory.ChangeNetwork) error {
 		}
 	}
 	for _, a := range c.Reserve {
-		if err := claim(tx, &n, inventory.Owner{Addr: a, Type: ownerReserved, ID: n.ID}); err != nil {
+		if err := claim(tx, &n, inventory.Owner{Addr: a, Type: inventory.OwnerReserved, ID: n.ID}); err != nil {
 			return err
 		}
 		n.Reserved = append(slices.Clone(n.Reserved), a)
 	}
 	for _, a := range c.Release {
-		o, ok := tx.Owner(a)
-		if !ok || o.Type != ownerReserved || o.Network != n.ID {
-			return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is not reserved in network '%s'", a, n.Name)
+		if err := releaseReserved(tx, &n, a, c.Force); err != nil {
+			return err
 		}
-		tx.Delete(o)
-		n.Reserved = slices.DeleteFunc(slices.Clone(n.Reserved), func(r netip.Addr) bool { return r == a })
 	}
 	slices.SortFunc(n.Reserved, netip.Addr.Compare)
 	tx.Put(&n)
+	return nil
+}
+
+// releaseReserved puts a reserved address back into the pool. Forced, it takes
+// an address from a node too, which gets the next free one instead.
+func releaseReserved(tx *inventory.Tx, n *inventory.Network, a netip.Addr, force bool) error {
+	refuse := func(format string, args ...any) error {
+		return inventory.Errorf(inventory.KindRefused, "network", n.Name, format, args...)
+	}
+	o, ok := tx.Owner(a)
+	switch {
+	case !ok || o.Network != n.ID:
+		return refuse("%s is not reserved in network '%s'", a, n.Name)
+	case o.Type == inventory.OwnerReserved:
+		tx.Delete(o)
+		n.Reserved = slices.DeleteFunc(slices.Clone(n.Reserved), func(r netip.Addr) bool { return r == a })
+		return nil
+	case o.Type != inventory.OwnerNode:
+		return refuse("%s is not reserved: it belongs to %s, which keeps it until it is changed itself", a, ownerName(tx, o))
+	case !force:
+		return refuse("%s is not reserved: it is taken by %s; --force takes it away and gives the node the next free one", a, ownerName(tx, o))
+	}
+	old, _ := tx.NodeByID(o.ID)
+	g, _ := tx.GroupByID(old.Group)
+	node := *old
+	node.Interfaces = cloneMap(old.Interfaces)
+	at := slices.IndexFunc(g.Interfaces, func(i inventory.Interface) bool { return i.ID == o.Iface })
+	if err := newAllocator(tx).give(&node, g.Interfaces[at], n); err != nil {
+		return err
+	}
+	tx.Put(&node)
+	release(tx, a)
 	return nil
 }
 
@@ -161,23 +192,34 @@ func moveNetwork(tx *inventory.Tx, n *inventory.Network, to netip.Prefix) error 
 
 // moveOwner writes the new address into the object that has the old one.
 func moveOwner(tx *inventory.Tx, o *inventory.Owner, to netip.Addr) error {
-	if headHas(tx, to) {
+	if headHas(&tx.Inventory, to) {
 		return inventory.Errorf(inventory.KindRefused, "network", "", "%s would become %s, which belongs to a head", o.Addr, to)
 	}
-	if o.Type != ownerNode {
-		return nil
+	switch o.Type {
+	case inventory.OwnerSwitch:
+		old, _ := tx.SwitchByID(o.ID)
+		s := *old
+		s.Addr = to
+		tx.Put(&s)
+	case inventory.OwnerOtherDev:
+		old, _ := tx.OtherDevByID(o.ID)
+		d := *old
+		d.Connected = cloneMap(old.Connected)
+		d.Connected[o.Network] = to
+		tx.Put(&d)
+	case inventory.OwnerNode:
+		old, _ := tx.NodeByID(o.ID)
+		node := *old
+		node.Interfaces = cloneMap(old.Interfaces)
+		a := node.Interfaces[o.Iface]
+		if to.Is4() {
+			a.V4 = to
+		} else {
+			a.V6 = to
+		}
+		node.Interfaces[o.Iface] = a
+		tx.Put(&node)
 	}
-	old, _ := tx.NodeByID(o.ID)
-	node := *old
-	node.Interfaces = cloneMap(old.Interfaces)
-	a := node.Interfaces[o.Iface]
-	if to.Is4() {
-		a.V4 = to
-	} else {
-		a.V6 = to
-	}
-	node.Interfaces[o.Iface] = a
-	tx.Put(&node)
 	return nil
 }
 
@@ -198,15 +240,20 @@ func deleteNetwork(tx *inventory.Tx, c inventory.DeleteNetwork) error {
 			users = append(users, "[group/"+g.Name+"]")
 		}
 	}
+	for s := range tx.Switches() {
+		if s.Network == n.ID {
+			users = append(users, "[switch/"+s.Name+"]")
+		}
+	}
+	for d := range tx.OtherDevs() {
+		if _, ok := d.Connected[n.ID]; ok {
+			users = append(users, "[otherdev/"+d.Name+"]")
+		}
+	}
 	if len(users) > 0 {
 		return inUse("network", c.Name, users)
 	}
-	if o, ok := tx.Owner(n.NSIP); ok && o.Type == ownerNetwork {
-		tx.Delete(o)
-	}
-	for _, a := range n.Reserved {
-		release(tx, a)
-	}
+	releaseAll(tx, n)
 	dropLeases(tx, n, func(*inventory.Lease) bool { return true })
 	tx.Delete(n)
 	return nil

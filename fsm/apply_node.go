@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,7 +40,7 @@ func addNodes(tx *inventory.Tx, c inventory.AddNodes) (any, error) {
 		if err := inventory.CheckName("node", name); err != nil {
 			return nil, err
 		}
-		n := &inventory.Node{ID: tx.NewID(), Name: name, Group: g.ID, SetupBMC: true, Interfaces: map[inventory.ID]inventory.Addresses{}}
+		n := &inventory.Node{ID: tx.NewID(), Name: name, Group: g.ID, SetupBMC: true, Interfaces: map[inventory.ID]inventory.Addresses{}, Tags: tagged(nil, c.Tags, nil)}
 		if err := alloc.giveAll(n, g); err != nil {
 			return nil, err
 		}
@@ -89,15 +90,26 @@ func autoName(tx *inventory.Tx) string {
 // takeMAC gives the node a hardware address, and takes it from the one who had
 // it: a machine that was moved or a board that was changed.
 func takeMAC(tx *inventory.Tx, n *inventory.Node, mac inventory.MAC) {
+	n.MAC = mac
+	if mac == "" {
+		return
+	}
 	if had, ok := tx.NodeByMAC(mac); ok && had.ID != n.ID {
 		o := *had
 		o.MAC = ""
 		tx.Put(&o)
 	}
-	n.MAC = mac
 }
 
 func changeNodes(tx *inventory.Tx, c inventory.ChangeNodes) error {
+	var sw inventory.ID
+	if c.Switch != nil && *c.Switch != "" {
+		s, ok := tx.Switch(*c.Switch)
+		if !ok {
+			return inventory.NotFound("switch", *c.Switch)
+		}
+		sw = s.ID
+	}
 	var alloc *allocator
 	for _, name := range c.Names {
 		old, ok := tx.Node(name)
@@ -105,39 +117,49 @@ func changeNodes(tx *inventory.Tx, c inventory.ChangeNodes) error {
 			return inventory.NotFound("node", name)
 		}
 		n := *old
-		n.Interfaces = cloneMap(old.Interfaces)
 		if c.Group != nil {
 			if alloc == nil {
 				alloc = newAllocator(tx)
 			}
-			if err := changeNodeGroup(tx, alloc, &n, *c.Group); err != nil {
+			if err := changeNodeGroup(tx, &n, *c.Group); err != nil {
 				return err
 			}
-		}
-		for _, a := range c.Addresses {
-			if err := setAddress(tx, &n, a); err != nil {
+			g, _ := tx.GroupByID(n.Group)
+			if err := alloc.giveAll(&n, g); err != nil {
 				return err
 			}
 		}
 		if c.MAC != nil {
-			if *c.MAC == "" {
-				n.MAC = ""
-			} else {
-				takeMAC(tx, &n, *c.MAC)
-			}
+			takeMAC(tx, &n, *c.MAC)
+		}
+		if c.Switch != nil {
+			n.Switch = sw
 		}
 		set(&n.LocalBoot, c.LocalBoot)
 		set(&n.SetupBMC, c.SetupBMC)
 		set(&n.Service, c.Service)
+		setText(&n.Port, c.Port)
 		setText(&n.Comment, c.Comment)
+		n.Tags = tagged(n.Tags, c.Tag, c.Untag)
 		tx.Put(&n)
 	}
-	return nil
+	return setAddresses(tx, c)
+}
+
+// tagged gives the tags with some more and without others, sorted.
+func tagged(tags, add, remove []string) []string {
+	if len(add)+len(remove) == 0 {
+		return tags
+	}
+	tags = append(slices.Clone(tags), add...)
+	slices.Sort(tags)
+	return slices.DeleteFunc(slices.Compact(tags), func(t string) bool { return slices.Contains(remove, t) })
 }
 
 // changeNodeGroup moves the node; an address stays where the new group has an
-// interface in the same network, first of all the one of the same name.
-func changeNodeGroup(tx *inventory.Tx, alloc *allocator, n *inventory.Node, group string) error {
+// interface in the same network, first of all the one of the same name. The
+// interfaces that have none then are for the caller to fill.
+func changeNodeGroup(tx *inventory.Tx, n *inventory.Node, group string) error {
 	to, ok := tx.Group(group)
 	if !ok {
 		return inventory.NotFound("group", group)
@@ -170,51 +192,77 @@ func changeNodeGroup(tx *inventory.Tx, alloc *allocator, n *inventory.Node, grou
 	for _, old := range from.Interfaces {
 		keep(old, func(inventory.Interface) bool { return true })
 	}
-	for _, a := range had {
-		for _, addr := range []netip.Addr{a.V4, a.V6} {
-			if addr.IsValid() {
-				release(tx, addr)
-			}
-		}
+	releaseAll(tx, &inventory.Node{ID: n.ID, Interfaces: had})
+	for _, own := range ownersOf(&tx.Inventory, n) {
+		net, _ := tx.NetworkOf(own.Addr)
+		own.Network = net.ID
+		tx.Put(&own)
 	}
-	for id, a := range n.Interfaces {
-		for _, addr := range []netip.Addr{a.V4, a.V6} {
-			if addr.IsValid() {
-				net, _ := tx.NetworkOf(addr)
-				tx.Put(&inventory.Owner{Addr: addr, Network: net.ID, Type: ownerNode, ID: n.ID, Iface: id})
-			}
-		}
-	}
-	return alloc.giveAll(n, to)
+	return nil
 }
 
-func setAddress(tx *inventory.Tx, n *inventory.Node, c inventory.SetAddress) error {
-	refuse := func(format string, args ...any) error {
-		return inventory.Errorf(inventory.KindRefused, "node", n.Name, format, args...)
+// setAddresses gives interfaces other addresses. All old ones are free before
+// the first new one is taken, so that nodes can change places.
+func setAddresses(tx *inventory.Tx, c inventory.ChangeNodes) error {
+	type move struct {
+		node    *inventory.Node
+		iface   inventory.ID
+		network *inventory.Network
+		to      netip.Addr
+	}
+	var moves []move
+	for k, name := range c.Names {
+		n, _ := tx.Node(name)
+		for _, a := range c.Addresses {
+			if a.Increment {
+				a.Addr = after(a.Addr, k)
+			}
+			iface, network, old, err := addressed(tx, n, a)
+			if err != nil {
+				return err
+			}
+			if old != a.Addr {
+				release(tx, old)
+				moves = append(moves, move{n, iface, network, a.Addr})
+			}
+		}
+	}
+	for _, m := range moves {
+		if err := claim(tx, m.network, inventory.Owner{Addr: m.to, Type: inventory.OwnerNode, ID: m.node.ID, Iface: m.iface}); err != nil {
+			return err
+		}
+		now, _ := tx.NodeByID(m.node.ID)
+		n := *now
+		n.Interfaces = cloneMap(now.Interfaces)
+		n.Interfaces[m.iface] = with(n.Interfaces[m.iface], m.network, m.to)
+		tx.Put(&n)
+	}
+	return nil
+}
+
+// addressed finds the interface for which an address is meant, its network and
+// the address that it has now.
+func addressed(tx *inventory.Tx, n *inventory.Node, c inventory.SetAddress) (inventory.ID, *inventory.Network, netip.Addr, error) {
+	refuse := func(format string, args ...any) (inventory.ID, *inventory.Network, netip.Addr, error) {
+		return 0, nil, none, inventory.Errorf(inventory.KindRefused, "node", n.Name, format, args...)
+	}
+	if !c.Addr.IsValid() {
+		return refuse("the addresses end before node '%s'", n.Name)
 	}
 	g, _ := tx.GroupByID(n.Group)
 	i, ok := g.Interface(c.Interface)
 	if !ok {
 		return refuse("No such interface '%s'", c.Interface)
 	}
-	has := n.Interfaces[i.ID]
-	old, network := has.V4, i.Network4
+	old, network := n.Interfaces[i.ID].V4, i.Network4
 	if c.Addr.Is6() {
-		old, network = has.V6, i.Network6
-	}
-	if old == c.Addr {
-		return nil
+		old, network = n.Interfaces[i.ID].V6, i.Network6
 	}
 	net, ok := tx.NetworkByID(network)
 	if !ok || !old.IsValid() {
 		return refuse("interface '%s' of node '%s' has no address of the family of %s", i.Name, n.Name, c.Addr)
 	}
-	if err := claim(tx, net, inventory.Owner{Addr: c.Addr, Type: ownerNode, ID: n.ID, Iface: i.ID}); err != nil {
-		return err
-	}
-	release(tx, old)
-	n.Interfaces[i.ID] = with(has, net, c.Addr)
-	return nil
+	return i.ID, net, old, nil
 }
 
 func deleteNodes(tx *inventory.Tx, c inventory.DeleteNodes) error {
@@ -223,13 +271,7 @@ func deleteNodes(tx *inventory.Tx, c inventory.DeleteNodes) error {
 		if !ok {
 			return inventory.NotFound("node", name)
 		}
-		for _, a := range n.Interfaces {
-			for _, addr := range []netip.Addr{a.V4, a.V6} {
-				if addr.IsValid() {
-					release(tx, addr)
-				}
-			}
-		}
+		releaseAll(tx, n)
 		if s, ok := tx.Status(n.ID); ok {
 			tx.Delete(s)
 		}

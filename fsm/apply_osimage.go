@@ -20,10 +20,22 @@ func addOSImage(tx *inventory.Tx, c inventory.AddOSImage) error {
 	if err := pathFree(tx, c.Name, c.Path); err != nil {
 		return err
 	}
-	tx.Put(&inventory.OSImage{
-		ID: tx.NewID(), Name: c.Name, Path: c.Path, KernVer: c.KernVer, KernOpts: c.KernOpts,
-		KernModules: defaultKernModules, DracutModules: defaultDracutModules, GrabFilesystems: defaultGrabFilesystems,
-	})
+	o := inventory.OSImage{
+		KernModules: defaultKernModules, DracutModules: defaultDracutModules,
+		GrabFilesystems: defaultGrabFilesystems, GrabExcludeList: c.GrabExcludeList, KernOpts: c.KernOpts,
+	}
+	if c.From != "" {
+		from, ok := tx.OSImage(c.From)
+		if !ok {
+			return inventory.NotFound("osimage", c.From)
+		}
+		o = *from
+		if c.KernOpts != "" {
+			o.KernOpts = c.KernOpts
+		}
+	}
+	o.ID, o.Name, o.Path, o.KernVer = tx.NewID(), c.Name, c.Path, c.KernVer
+	tx.Put(&o)
 	return nil
 }
 

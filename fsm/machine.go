@@ -77,20 +77,46 @@ func (m *Machine) Apply(entry *raft.Log) any {
 func apply(inv *inventory.Inventory, e inventory.Envelope, index uint64) (*inventory.Inventory, inventory.Result) {
 	tx := inv.Begin()
 	defer tx.Abort()
-	value, err := dispatch(tx, e)
-	if err != nil {
-		return nil, inventory.Result{Error: inventory.AsError(err)}
+	result := execute(tx, e)
+	if result.Error != nil {
+		return nil, result
 	}
-	var result inventory.Result
-	if value != nil {
-		if result.Value, err = json.Marshal(value); err != nil {
-			panic(fmt.Sprintf("fsm: entry %d: result %T: %v", index, value, err))
-		}
+	result.Entry = tx.Log(e)
+	if undo, ok := e.Command.(inventory.UndoChange); ok {
+		tx.MarkUndone(undo.Entry, result.Entry)
 	}
 	if e.Request != "" {
 		tx.Remember(e.Request, result)
 	}
 	return tx.Commit(index), result
+}
+
+// execute does the command on an open Tx.
+func execute(tx *inventory.Tx, e inventory.Envelope) inventory.Result {
+	value, err := dispatch(tx, e)
+	if err != nil {
+		return inventory.Result{Error: inventory.AsError(err)}
+	}
+	var result inventory.Result
+	if value != nil {
+		if result.Value, err = json.Marshal(value); err != nil {
+			panic(fmt.Sprintf("fsm: result %T of %s: %v", value, inventory.Verb(e.Command), err))
+		}
+	}
+	return result
+}
+
+// Preview tells what the command would do now, and does not do it: its result,
+// what it would change, and the state that it would make.
+func (m *Machine) Preview(e inventory.Envelope) (inventory.Result, []inventory.Change, *inventory.Inventory) {
+	tx := m.View().Fork()
+	defer tx.Abort()
+	result := execute(tx, e)
+	if result.Error != nil {
+		return result, nil, nil
+	}
+	changes := tx.Changes()
+	return result, changes, tx.Commit(tx.Index)
 }
 
 func (m *Machine) publish(next *inventory.Inventory) {

@@ -37,7 +37,7 @@ func (s *site) do(c inventory.Command) inventory.Result {
 }
 
 func (s *site) doAs(request string, c inventory.Command) inventory.Result {
-	b, err := inventory.Envelope{Request: request, At: epoch, By: "test", Command: c}.Encode()
+	b, err := inventory.Envelope{Request: request, At: epoch, Asker: inventory.Asker{By: "test"}, Command: c}.Encode()
 	if err != nil {
 		panic(err)
 	}
@@ -318,7 +318,7 @@ func draw(t *rapid.T) inventory.Command {
 		return inventory.AddGroup{Name: group(), OSImage: one("i", "j"), Network: network()}
 	case 7:
 		action := rapid.SampledFrom([]inventory.InterfaceAction{inventory.InterfaceAdd, inventory.InterfaceDelete, inventory.InterfaceSetNet, inventory.InterfaceDelNet, inventory.InterfaceRename}).Draw(t, "action")
-		return inventory.ChangeInterface{Group: group(), Interface: iface(), Action: action, Network: network(), NewName: iface()}
+		return inventory.ChangeGroup{Name: group(), Interfaces: []inventory.InterfaceChange{{Interface: iface(), Action: action, Network: network(), NewName: iface()}}}
 	case 8:
 		var names []string
 		for i := range rapid.IntRange(0, 3).Draw(t, "count") {

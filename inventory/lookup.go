@@ -81,6 +81,49 @@ func (inv *Inventory) BootVersion(image ID) (*ImageVersion, bool) {
 	return newest, newest != nil
 }
 
+// BMCSetup gives the bmcsetup of that name.
+func (inv *Inventory) BMCSetup(name string) (*BMCSetup, bool) {
+	return get[BMCSetup](inv, tBMCSetup, "name", nameKey(name))
+}
+
+// BMCSetupByID gives the bmcsetup of that ID.
+func (inv *Inventory) BMCSetupByID(id ID) (*BMCSetup, bool) {
+	return get[BMCSetup](inv, tBMCSetup, "id", idKey(id))
+}
+
+// BMCSetups lists all bmcsetups by name.
+func (inv *Inventory) BMCSetups() iter.Seq[*BMCSetup] {
+	return each[BMCSetup](inv, tBMCSetup, "name")
+}
+
+// Switch gives the switch of that name.
+func (inv *Inventory) Switch(name string) (*Switch, bool) {
+	return get[Switch](inv, tSwitch, "name", nameKey(name))
+}
+
+// SwitchByID gives the switch of that ID.
+func (inv *Inventory) SwitchByID(id ID) (*Switch, bool) {
+	return get[Switch](inv, tSwitch, "id", idKey(id))
+}
+
+// Switches lists all switches by name.
+func (inv *Inventory) Switches() iter.Seq[*Switch] { return each[Switch](inv, tSwitch, "name") }
+
+// OtherDev gives the other device of that name.
+func (inv *Inventory) OtherDev(name string) (*OtherDev, bool) {
+	return get[OtherDev](inv, tOtherDev, "name", nameKey(name))
+}
+
+// OtherDevByID gives the other device of that ID.
+func (inv *Inventory) OtherDevByID(id ID) (*OtherDev, bool) {
+	return get[OtherDev](inv, tOtherDev, "id", idKey(id))
+}
+
+// OtherDevs lists all other devices by name.
+func (inv *Inventory) OtherDevs() iter.Seq[*OtherDev] {
+	return each[OtherDev](inv, tOtherDev, "name")
+}
+
 // Group gives the group of that name.
 func (inv *Inventory) Group(name string) (*Group, bool) {
 	return get[Group](inv, tGroup, "name", nameKey(name))
@@ -217,4 +260,10 @@ func (inv *Inventory) Replicas() int {
 		heads++
 	}
 	return max(1, min(want, heads))
+}
+
+// BootFiles gives the names under which nodes fetch the version's kernel and
+// initrd, of an osimage of that name.
+func (v *ImageVersion) BootFiles(image string) (kernel, initrd string) {
+	return image + "-vmlinuz-" + v.KernVer, image + "-initramfs-" + v.KernVer
 }

@@ -20,10 +20,43 @@ type Cluster struct {
 	Path            string     `json:"path"`
 	FrontendAddress netip.Addr `json:"frontend_address"` // the address administrators call the site by
 	FrontendPort    int        `json:"frontend_port"`    // TCP port on which every head serves nodes over HTTP
-	Replicas        int        `json:"replicas"`         // heads that must hold an image version before it is booted
-	SeedSeconds     int        `json:"seed_seconds"`     // how long a node goes on seeding before it hands over to its OS
+	FrontendHTTPS   bool       `json:"frontend_https,omitempty"`
+	Replicas        int        `json:"replicas"`     // heads that must hold an image version before it is booted
+	SeedSeconds     int        `json:"seed_seconds"` // how long a node goes on seeding before it hands over to its OS
+	Services        Services   `json:"services"`
 	Comment         *string    `json:"comment,omitempty"`
 	Secrets         Secrets    `json:"secrets"`
+	// Deleted is set by "luna cluster delete" until the next init: the mesh of
+	// heads and its secrets stay, the administrator's cluster is gone.
+	Deleted bool `json:"deleted,omitempty"`
+}
+
+// Services are settings of 1.2's daemons. Administrators set them by habit and
+// by playbook; the tracker's and the zone files' are obeyed, the others kept.
+type Services struct {
+	ServerPort           int     `json:"server_port"`          // TCP port of the API
+	TrackerInterval      int     `json:"tracker_interval"`     // s between two announces
+	TrackerMinInterval   int     `json:"tracker_min_interval"` // s
+	TrackerMaxPeers      int     `json:"tracker_maxpeers"`     // peers in one answer
+	TorrentListenPortMin int     `json:"torrent_listen_port_min"`
+	TorrentListenPortMax int     `json:"torrent_listen_port_max"`
+	TorrentPidfile       *string `json:"torrent_pidfile"`
+	LwebPidfile          *string `json:"lweb_pidfile"`
+	LwebNumProc          int     `json:"lweb_num_proc"`
+	ClusterIPs           *string `json:"cluster_ips"` // comma separated; unset unless given
+	NamedIncludeFile     *string `json:"named_include_file"`
+	NamedZoneDir         *string `json:"named_zone_dir"`
+}
+
+// DefaultServices are the settings that 1.2 began with.
+func DefaultServices() Services {
+	text := func(s string) *string { return &s }
+	return Services{
+		ServerPort: 7051, TrackerInterval: 10, TrackerMinInterval: 5, TrackerMaxPeers: 200,
+		TorrentListenPortMin: 7052, TorrentListenPortMax: 7200,
+		TorrentPidfile: text("/run/luna/ltorrent.pid"), LwebPidfile: text("/run/luna/lweb.pid"),
+		NamedIncludeFile: text("/etc/named.luna.zones"), NamedZoneDir: text("/var/named"),
+	}
 }
 
 // Secrets are what heads share and nobody else sees: they are replicated to
@@ -42,9 +75,11 @@ type Network struct {
 	Prefix     netip.Prefix `json:"prefix"` // masked
 	NSHostname string       `json:"ns_hostname"`
 	NSIP       netip.Addr   `json:"ns_ip"`
-	Range      AddrRange    `json:"range,omitzero"`     // the DHCP pool for unknown machines; zero: DHCP is not served here
-	Reserved   []netip.Addr `json:"reserved,omitempty"` // taken out of the pool by hand, sorted
-	Duty       Duty         `json:"duty,omitzero"`      // which head answers DHCP here
+	Range      AddrRange    `json:"range,omitzero"`        // the DHCP pool for unknown machines; zero: DHCP is not served here
+	Reserved   []netip.Addr `json:"reserved,omitempty"`    // taken out of the pool by hand, sorted
+	Duty       Duty         `json:"duty,omitzero"`         // which head answers DHCP here
+	Include    *string      `json:"include,omitempty"`     // further lines of the forward zone
+	RevInclude *string      `json:"rev_include,omitempty"` // further lines of the reverse zone
 	Comment    *string      `json:"comment,omitempty"`
 }
 
@@ -109,13 +144,28 @@ type Artifact struct {
 	Descriptor json.RawMessage `json:"descriptor"`
 }
 
+// BMCSetup is how the management controllers of nodes are set up: the
+// arguments of ipmitool lan, user and channel.
+type BMCSetup struct {
+	ID          ID      `json:"id"`
+	Name        string  `json:"name"`
+	User        string  `json:"user"`
+	Password    string  `json:"password"` // in the clear, as the BMC needs it
+	UserID      int     `json:"userid"`
+	NetChannel  int     `json:"netchannel"`
+	MgmtChannel int     `json:"mgmtchannel"`
+	Comment     *string `json:"comment,omitempty"`
+}
+
 // Group is what nodes have in common.
 type Group struct {
 	ID         ID          `json:"id"`
 	Name       string      `json:"name"`
 	OSImage    ID          `json:"osimage"`
-	Domain     ID          `json:"domain,omitempty"` // the network that gives the nodes' domain name
-	Interfaces []Interface `json:"interfaces"`       // sorted by name
+	BMCSetup   ID          `json:"bmcsetup,omitempty"`
+	TorrentIF  *string     `json:"torrent_if,omitempty"` // the interface over which the nodes share the image; unset: the one that boots
+	Domain     ID          `json:"domain,omitempty"`     // the network that gives the nodes' domain name
+	Interfaces []Interface `json:"interfaces"`           // sorted by name
 	PreScript  *string     `json:"prescript"`
 	PartScript *string     `json:"partscript"`
 	PostScript *string     `json:"postscript"`
@@ -161,6 +211,9 @@ type Node struct {
 	LocalBoot  bool             `json:"localboot"`
 	SetupBMC   bool             `json:"setupbmc"`
 	Service    bool             `json:"service"`
+	Switch     ID               `json:"switch,omitempty"`
+	Port       *string          `json:"port,omitempty"` // the name or the number of the switch's port
+	Tags       []string         `json:"tags,omitempty"` // sorted
 	Comment    *string          `json:"comment,omitempty"`
 }
 
@@ -168,6 +221,26 @@ type Node struct {
 type Addresses struct {
 	V4 netip.Addr `json:"v4,omitzero"`
 	V6 netip.Addr `json:"v6,omitzero"`
+}
+
+// Switch is a switch whose bridge table tells which machine hangs on which port.
+type Switch struct {
+	ID      ID         `json:"id"`
+	Name    string     `json:"name"`
+	Network ID         `json:"network"`
+	Addr    netip.Addr `json:"ip"`
+	Read    string     `json:"read"` // SNMP community, v2c
+	RW      string     `json:"rw"`   // SNMP community, v2c
+	OID     string     `json:"oid"`  // of the bridge table
+	Comment *string    `json:"comment,omitempty"`
+}
+
+// OtherDev is anything else with addresses: a PDU, a storage box.
+type OtherDev struct {
+	ID        ID                `json:"id"`
+	Name      string            `json:"name"`
+	Connected map[ID]netip.Addr `json:"connected"` // one address in each network
+	Comment   *string           `json:"comment,omitempty"`
 }
 
 // Status is the last stage that a node reported. It is kept beside the node,
@@ -229,11 +302,23 @@ type Lease struct {
 	Expires time.Time  `json:"expires"`
 }
 
+// OwnerType says what kind of object has an address.
+type OwnerType string
+
+// The types of owners.
+const (
+	OwnerNode     OwnerType = "node"
+	OwnerNetwork  OwnerType = "network"  // the network's name server
+	OwnerReserved OwnerType = "reserved" // taken out of the pool by hand
+	OwnerSwitch   OwnerType = "switch"
+	OwnerOtherDev OwnerType = "otherdev"
+)
+
 // Owner says who has an address.
 type Owner struct {
 	Addr    netip.Addr `json:"addr"`
 	Network ID         `json:"network"`
-	Type    string     `json:"type"` // "node", "network" (its name server), "reserved"
-	ID      ID         `json:"id"`   // of the object of that type
+	Type    OwnerType  `json:"type"`
+	ID      ID         `json:"id"` // of the object of that type
 	Iface   ID         `json:"iface,omitempty"`
 }

@@ -29,17 +29,21 @@ var decoders = []struct {
 	fresh func() any
 }{
 	{tSequence, func() any { return new(Sequence) }},
-	{tCluster, func() any { return new(Cluster) }},
+	{tCluster, func() any { return &Cluster{Services: DefaultServices()} }}, // for samples older than Services
 	{tNetwork, func() any { return new(Network) }},
 	{tOSImage, func() any { return new(OSImage) }},
 	{tVersion, func() any { return new(ImageVersion) }},
+	{tBMCSetup, func() any { return new(BMCSetup) }},
 	{tGroup, func() any { return new(Group) }},
+	{tSwitch, func() any { return new(Switch) }},
+	{tOtherDev, func() any { return new(OtherDev) }},
 	{tNode, func() any { return new(Node) }},
 	{tStatus, func() any { return new(Status) }},
 	{tHead, func() any { return new(Head) }},
 	{tInvite, func() any { return new(Invite) }},
 	{tLease, func() any { return new(Lease) }},
 	{tOwner, func() any { return new(Owner) }},
+	{tLog, func() any { return new(Entry) }},
 	{tReceipt, func() any { return new(Receipt) }},
 }
 

@@ -13,13 +13,17 @@ const (
 	tNetwork  = "network"
 	tOSImage  = "osimage"
 	tVersion  = "version"
+	tBMCSetup = "bmcsetup"
 	tGroup    = "group"
+	tSwitch   = "switch"
+	tOtherDev = "otherdev"
 	tNode     = "node"
 	tStatus   = "status"
 	tHead     = "head"
 	tInvite   = "invite"
 	tLease    = "lease"
 	tOwner    = "address"
+	tLog      = "log"
 	tReceipt  = "receipt"
 	tSequence = "sequence"
 )
@@ -37,6 +41,9 @@ type Receipt struct {
 type Sequence struct {
 	NextID  ID     `json:"next_id"`
 	Receipt uint64 `json:"receipt"`
+	Entry   uint64 `json:"entry,omitempty"`    // ID of the newest log entry
+	LogSize int    `json:"log_size,omitempty"` // bytes of all changes in the log
+	LogFull uint64 `json:"log_full,omitempty"` // ID of the newest log entry whose changes were forgotten
 }
 
 // by indexes a table of *T by the key of each object; a nil key leaves the
@@ -89,6 +96,18 @@ func schema() *memdb.DBSchema {
 			"id":   {func(o *Group) []byte { return idKey(o.ID) }},
 			"name": {func(o *Group) []byte { return nameKey(o.Name) }},
 		}),
+		table(tBMCSetup, map[string]by[BMCSetup]{
+			"id":   {func(o *BMCSetup) []byte { return idKey(o.ID) }},
+			"name": {func(o *BMCSetup) []byte { return nameKey(o.Name) }},
+		}),
+		table(tSwitch, map[string]by[Switch]{
+			"id":   {func(o *Switch) []byte { return idKey(o.ID) }},
+			"name": {func(o *Switch) []byte { return nameKey(o.Name) }},
+		}),
+		table(tOtherDev, map[string]by[OtherDev]{
+			"id":   {func(o *OtherDev) []byte { return idKey(o.ID) }},
+			"name": {func(o *OtherDev) []byte { return nameKey(o.Name) }},
+		}),
 		table(tNode, map[string]by[Node]{
 			"id":    {func(o *Node) []byte { return idKey(o.ID) }},
 			"name":  {func(o *Node) []byte { return nameKey(o.Name) }},
@@ -111,6 +130,7 @@ func schema() *memdb.DBSchema {
 			"address": {func(o *Lease) []byte { return addrKey(o.Addr) }},
 		}),
 		table(tOwner, map[string]by[Owner]{"id": {func(o *Owner) []byte { return addrKey(o.Addr) }}}),
+		table(tLog, map[string]by[Entry]{"id": {func(o *Entry) []byte { return idKey(ID(o.ID)) }}}),
 		table(tReceipt, map[string]by[Receipt]{
 			"id":  {func(o *Receipt) []byte { return nameKey(o.Request) }},
 			"seq": {func(o *Receipt) []byte { return idKey(ID(o.Seq)) }},
@@ -145,8 +165,16 @@ func Empty() *Inventory {
 type Tx struct{ Inventory }
 
 // Begin opens a Tx on the state; end it with Commit or Abort.
-func (inv *Inventory) Begin() *Tx {
-	return &Tx{Inventory{db: inv.db, txn: inv.db.Txn(true), Index: inv.Index}}
+func (inv *Inventory) Begin() *Tx { return begin(inv.db, inv.Index) }
+
+// Fork opens a Tx on a copy of the newest state: what would happen can be seen
+// there, and nothing does. It disturbs nobody.
+func (inv *Inventory) Fork() *Tx { return begin(inv.db.Snapshot(), inv.Index) }
+
+func begin(db *memdb.MemDB, index uint64) *Tx {
+	tx := &Tx{Inventory{db: db, txn: db.Txn(true), Index: index}}
+	tx.txn.TrackChanges()
+	return tx
 }
 
 // Commit gives the state with all that was put and deleted, at that index.
@@ -212,64 +240,47 @@ func each[T any](inv *Inventory, table, index string, key ...any) func(yield fun
 	}
 }
 
-// Put stores a copy of the object as it is given; the pointed-to value must
-// not be written to afterwards.
-func (tx *Tx) Put(o any) {
+// tableOf names the table of an object that commands may put and delete.
+func tableOf(o any) string {
 	switch o.(type) {
 	case *Cluster:
-		tx.put(tCluster, o)
+		return tCluster
 	case *Network:
-		tx.put(tNetwork, o)
+		return tNetwork
 	case *OSImage:
-		tx.put(tOSImage, o)
+		return tOSImage
 	case *ImageVersion:
-		tx.put(tVersion, o)
+		return tVersion
+	case *BMCSetup:
+		return tBMCSetup
 	case *Group:
-		tx.put(tGroup, o)
+		return tGroup
+	case *Switch:
+		return tSwitch
+	case *OtherDev:
+		return tOtherDev
 	case *Node:
-		tx.put(tNode, o)
+		return tNode
 	case *Status:
-		tx.put(tStatus, o)
+		return tStatus
 	case *Head:
-		tx.put(tHead, o)
+		return tHead
 	case *Invite:
-		tx.put(tInvite, o)
+		return tInvite
 	case *Lease:
-		tx.put(tLease, o)
+		return tLease
 	case *Owner:
-		tx.put(tOwner, o)
-	default:
-		panic("inventory: not an object of the state")
+		return tOwner
 	}
+	panic("inventory: not an object of the state")
 }
 
+// Put stores the object; the pointed-to value must not be written to
+// afterwards.
+func (tx *Tx) Put(o any) { tx.put(tableOf(o), o) }
+
 // Delete takes the object out of its table.
-func (tx *Tx) Delete(o any) {
-	switch o := o.(type) {
-	case *Network:
-		tx.drop(tNetwork, o)
-	case *OSImage:
-		tx.drop(tOSImage, o)
-	case *ImageVersion:
-		tx.drop(tVersion, o)
-	case *Group:
-		tx.drop(tGroup, o)
-	case *Node:
-		tx.drop(tNode, o)
-	case *Status:
-		tx.drop(tStatus, o)
-	case *Head:
-		tx.drop(tHead, o)
-	case *Invite:
-		tx.drop(tInvite, o)
-	case *Lease:
-		tx.drop(tLease, o)
-	case *Owner:
-		tx.drop(tOwner, o)
-	default:
-		panic("inventory: not an object of the state")
-	}
-}
+func (tx *Tx) Delete(o any) { tx.drop(tableOf(o), o) }
 
 // receiptsKept is how many results are remembered: far more than can be asked
 // for again within the seconds in which a sender retries.

@@ -1,0 +1,198 @@
+package fsm
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/clustervision/luna/inventory"
+)
+
+// undoChange takes back what a log entry did: each object that it changed must
+// still be as it left it, and becomes what it was before. All addresses are
+// free before the first is taken, and in the end the whole must be sound.
+func undoChange(tx *inventory.Tx, c inventory.UndoChange) error {
+	id := strconv.FormatUint(c.Entry, 10)
+	refuse := func(format string, args ...any) error {
+		return inventory.Errorf(inventory.KindRefused, "log", id, format, args...)
+	}
+	e, ok := tx.Entry(c.Entry)
+	switch {
+	case !ok:
+		return inventory.Errorf(inventory.KindNotFound, "log", id, "there is no entry %d in the log: luna log lists them", c.Entry)
+	case e.UndoneBy != 0:
+		return refuse("entry %d was undone already, by entry %d", c.Entry, e.UndoneBy)
+	case e.Forgotten:
+		return refuse("entry %d is too old: what it changed is not kept any more", c.Entry)
+	}
+	var was, is []any
+	for _, change := range e.Changes {
+		before, after, ok := change.Objects()
+		if !ok {
+			return refuse("entry %d (%s of %s '%s') cannot be undone", c.Entry, e.Verb, change.Object, change.Name)
+		}
+		if err := unchanged(tx, change, after, e); err != nil {
+			return err
+		}
+		if before != nil {
+			was = append(was, before)
+		}
+		if after != nil {
+			is = append(is, after)
+			releaseAll(tx, current(tx, change.Object, change.ID))
+			if before == nil {
+				forget(tx, current(tx, change.Object, change.ID))
+			}
+		}
+	}
+	if err := restore(tx, was); err != nil {
+		return refuse("entry %d cannot be undone: %v", c.Entry, err)
+	}
+	if err := Check(&tx.Inventory); err != nil {
+		return refuse("entry %d cannot be undone: then %v", c.Entry, err)
+	}
+	return nil
+}
+
+// unchanged refuses where an object is not as the entry left it.
+func unchanged(tx *inventory.Tx, change inventory.Change, after any, e *inventory.Entry) error {
+	now := current(tx, change.Object, change.ID)
+	if now == nil && after == nil || now != nil && after != nil && bytes.Equal(inventory.Record(now), inventory.Record(after)) {
+		return nil
+	}
+	by := ""
+	for later := range tx.Entries() {
+		if later.ID > e.ID && slices.ContainsFunc(later.Changes, func(c inventory.Change) bool { return c.Object == change.Object && c.ID == change.ID }) {
+			by = fmt.Sprintf(" by entry %d (%s, %s)", later.ID, later.By, later.At.UTC().Format(time.DateTime))
+			break
+		}
+	}
+	return inventory.Errorf(inventory.KindRefused, "log", strconv.FormatUint(e.ID, 10),
+		"entry %d cannot be undone: %s '%s' was changed since%s: undo that first, or change it by hand", e.ID, change.Object, change.Name, by)
+}
+
+// current gives the object as it is now, nil where there is none.
+func current(tx *inventory.Tx, object string, id inventory.ID) any {
+	switch object {
+	case "cluster":
+		return found(tx.Cluster())
+	case "network":
+		return found(tx.NetworkByID(id))
+	case "osimage":
+		return found(tx.OSImageByID(id))
+	case "bmcsetup":
+		return found(tx.BMCSetupByID(id))
+	case "group":
+		return found(tx.GroupByID(id))
+	case "switch":
+		return found(tx.SwitchByID(id))
+	case "otherdev":
+		return found(tx.OtherDevByID(id))
+	case "node":
+		return found(tx.NodeByID(id))
+	}
+	return nil
+}
+
+func found[T any](o *T, ok bool) any {
+	if !ok {
+		return nil
+	}
+	return o
+}
+
+// forget deletes an object, with what is kept beside it.
+func forget(tx *inventory.Tx, o any) {
+	switch o := o.(type) {
+	case *inventory.Node:
+		if s, ok := tx.Status(o.ID); ok {
+			tx.Delete(s)
+		}
+	case *inventory.OSImage:
+		for _, v := range slices.Collect(tx.VersionsOf(o.ID)) {
+			tx.Delete(v)
+		}
+	case *inventory.Network:
+		dropLeases(tx, o, func(*inventory.Lease) bool { return true })
+	}
+	tx.Delete(o)
+}
+
+// restore puts objects as the log has them into the state, with what heads keep
+// in them by themselves, and takes their addresses.
+func restore(tx *inventory.Tx, was []any) error {
+	for _, o := range was {
+		if err := nameFree(tx, o); err != nil {
+			return err
+		}
+		switch o := o.(type) {
+		case *inventory.Cluster:
+			now, _ := tx.Cluster()
+			o.Secrets = now.Secrets
+		case *inventory.Network:
+			if now, ok := tx.NetworkByID(o.ID); ok {
+				o.Duty = now.Duty
+			}
+			if err := noOverlap(tx, o); err != nil {
+				return err
+			}
+			dropLeases(tx, o, func(l *inventory.Lease) bool { return !o.Range.Contains(l.Addr) })
+		case *inventory.Node:
+			if has, ok := tx.NodeByMAC(o.MAC); ok && o.MAC != "" && has.ID != o.ID {
+				return fmt.Errorf("%s is the MAC address of node '%s' now", o.MAC, has.Name)
+			}
+		}
+		tx.Put(o)
+	}
+	for _, o := range was {
+		if err := claimAll(tx, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nameFree refuses to restore an object whose name another one has by now.
+func nameFree(tx *inventory.Tx, o any) error {
+	var object, name string
+	var other inventory.ID
+	switch o := o.(type) {
+	case *inventory.Network:
+		if has, ok := tx.Network(o.Name); ok && has.ID != o.ID {
+			object, name, other = "network", o.Name, has.ID
+		}
+	case *inventory.OSImage:
+		if has, ok := tx.OSImage(o.Name); ok && has.ID != o.ID {
+			object, name, other = "osimage", o.Name, has.ID
+		}
+		if err := pathFree(tx, o.Name, o.Path); err != nil {
+			return err
+		}
+	case *inventory.BMCSetup:
+		if has, ok := tx.BMCSetup(o.Name); ok && has.ID != o.ID {
+			object, name, other = "bmcsetup", o.Name, has.ID
+		}
+	case *inventory.Group:
+		if has, ok := tx.Group(o.Name); ok && has.ID != o.ID {
+			object, name, other = "group", o.Name, has.ID
+		}
+	case *inventory.Switch:
+		if has, ok := tx.Switch(o.Name); ok && has.ID != o.ID {
+			object, name, other = "switch", o.Name, has.ID
+		}
+	case *inventory.OtherDev:
+		if has, ok := tx.OtherDev(o.Name); ok && has.ID != o.ID {
+			object, name, other = "otherdev", o.Name, has.ID
+		}
+	case *inventory.Node:
+		if has, ok := tx.Node(o.Name); ok && has.ID != o.ID {
+			object, name, other = "node", o.Name, has.ID
+		}
+	}
+	if other != 0 {
+		return fmt.Errorf("another %s is called '%s' now", object, name)
+	}
+	return nil
+}

@@ -1,0 +1,78 @@
+package inventory
+
+import "net/netip"
+
+// AddNetwork makes a network. NSIP defaults to its last assignable address.
+type AddNetwork struct {
+	Name       string       `json:"name"`
+	Prefix     netip.Prefix `json:"prefix"` // any address of the network will do
+	NSHostname string       `json:"ns_hostname,omitempty"`
+	NSIP       netip.Addr   `json:"ns_ip,omitzero"`
+}
+
+func (c AddNetwork) Validate() error {
+	if err := CheckName("network", c.Name); err != nil {
+		return err
+	}
+	if c.NSHostname != "" {
+		if err := CheckName("name server", c.NSHostname); err != nil {
+			return err
+		}
+	}
+	return CheckPrefix(c.Name, c.Prefix)
+}
+
+// ChangeNetwork sets what is given. A new prefix moves every address with it.
+type ChangeNetwork struct {
+	Name       string        `json:"name,omitempty"`
+	Prefix     *netip.Prefix `json:"prefix,omitempty"`
+	NSHostname *string       `json:"ns_hostname,omitempty"`
+	NSIP       *netip.Addr   `json:"ns_ip,omitempty"`
+	Reserve    []netip.Addr  `json:"reserve,omitempty"`
+	Release    []netip.Addr  `json:"release,omitempty"` // of reservations; with Force of whoever has the address
+	Force      bool          `json:"force,omitempty"`
+	Include    *string       `json:"include,omitempty"`
+	RevInclude *string       `json:"rev_include,omitempty"`
+	Comment    *string       `json:"comment,omitempty"`
+}
+
+func (c ChangeNetwork) Validate() error {
+	if c.NSHostname != nil {
+		if err := CheckName("name server", *c.NSHostname); err != nil {
+			return err
+		}
+	}
+	if c.Prefix != nil {
+		if err := CheckPrefix(c.Name, *c.Prefix); err != nil {
+			return err
+		}
+	}
+	return checkTexts("network", c.Name, c.Include, c.RevInclude, c.Comment)
+}
+
+// DeleteNetwork removes a network that nothing uses.
+type DeleteNetwork struct {
+	Name string `json:"name"`
+}
+
+func (c DeleteNetwork) Validate() error { return nil }
+
+// SetRange sets the pool of a network, from which unknown machines get their
+// addresses; with it the network gets DHCP. A zero range ends both.
+type SetRange struct {
+	Network string    `json:"network"`
+	Range   AddrRange `json:"range,omitzero"`
+}
+
+func (c SetRange) Validate() error {
+	if c.Range.IsZero() && !c.Range.End.IsValid() {
+		return nil
+	}
+	if !c.Range.Start.IsValid() || !c.Range.End.IsValid() {
+		return invalid("network", c.Network, "Network range should be specified: a first and a last address")
+	}
+	if c.Range.End.Less(c.Range.Start) {
+		return Errorf(KindRefused, "network", c.Network, "Wrong range definition: %s comes after %s", c.Range.Start, c.Range.End)
+	}
+	return nil
+}
