@@ -117,7 +117,9 @@ func listenSocket(path string) (net.Listener, error) {
 
 // Run serves until ctx ends, and then stops in order; nil if nothing failed.
 func (a *Agent) Run(ctx context.Context) error {
-	local := func(*http.Request) api.Caller { return api.Caller{Name: "root@" + a.cfg.Name, Role: api.RoleLocal} }
+	local := func(r *http.Request) api.Caller {
+		return api.Caller{Name: peerName(r.Context()), From: a.cfg.Name, Role: api.RoleLocal}
+	}
 	edge, edgeCtx := errgroup.WithContext(ctx)
 	edge.Go(func() error {
 		return serve(edgeCtx, a.socket, api.Handler(a, a.cfg.Version, local), a.log)
@@ -153,6 +155,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: withPeer,
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	done := make(chan error, 1)

@@ -239,7 +239,7 @@ const leaseTime = 10 * time.Minute
 
 // lease commits a pool address for an unknown machine.
 func (m *member) lease(ctx context.Context, network string, mac inventory.MAC) (netip.Addr, time.Duration, error) {
-	r, err := m.propose(ctx, m.cfg.Name, inventory.LeaseAddress{Network: network, MAC: mac, At: time.Now().UTC(), TTL: leaseTime})
+	r, err := m.propose(ctx, m.byItself(), inventory.LeaseAddress{Network: network, MAC: mac, At: time.Now().UTC(), TTL: leaseTime})
 	var l inventory.Lease
 	if err == nil {
 		err = r.Into(&l)
@@ -252,7 +252,7 @@ func (m *member) live(head string) bool { return m.alive()[head] }
 
 // bindMAC makes a machine a node, as chosen at its boot menu.
 func (m *member) bindMAC(ctx context.Context, node string, mac inventory.MAC) error {
-	r, err := m.propose(ctx, "boot menu", inventory.ChangeNodes{Names: []string{node}, MAC: &mac})
+	r, err := m.propose(ctx, inventory.Asker{By: "boot menu", From: m.cfg.Name}, inventory.ChangeNodes{Names: []string{node}, MAC: &mac})
 	if err == nil {
 		err = r.Into(nil)
 	}

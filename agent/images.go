@@ -87,7 +87,7 @@ func (m *member) keepVersion(ctx context.Context, v *inventory.ImageVersion, see
 		return nil
 	}
 	m.log.Info("this head holds the image version", "image", v.ID)
-	res, err := m.propose(ctx, m.cfg.Name, inventory.RecordHolder{Version: v.ID, Head: m.cfg.Name, Held: true})
+	res, err := m.propose(ctx, m.byItself(), inventory.RecordHolder{Version: v.ID, Head: m.cfg.Name, Held: true})
 	if err == nil {
 		err = res.Into(nil)
 	}

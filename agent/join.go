@@ -38,8 +38,8 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest) (api.InitReply, err
 	a.becoming.Lock()
 	defer a.becoming.Unlock()
 	if m, err := a.self(); err == nil {
-		if _, ok := m.machine.View().Cluster(); ok {
-			return api.InitReply{}, inventory.Exists("cluster", "general")
+		if c, ok := m.machine.View().Cluster(); ok {
+			return a.initAgain(ctx, m, c, r)
 		}
 		return api.InitReply{}, inventory.Errorf(inventory.KindUnavailable, "cluster", "general", "this head is a member of a cluster whose state it does not have yet: %s", m.quorum())
 	}
@@ -82,6 +82,27 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest) (api.InitReply, err
 	return api.InitReply{UUID: cluster.UUID, Head: a.cfg.Name, Credential: string(credential)}, nil
 }
 
+// initAgain makes a cluster on heads that are a mesh already, where the one
+// before was deleted.
+func (a *Agent) initAgain(ctx context.Context, m *member, old *inventory.Cluster, r api.InitRequest) (api.InitReply, error) {
+	if !old.Deleted {
+		return api.InitReply{}, inventory.Exists("cluster", "general")
+	}
+	c, err := newCluster(r, a.cfg.HTTPPort)
+	if err != nil {
+		return api.InitReply{}, err
+	}
+	res, err := m.propose(ctx, inventory.Asker{By: peerName(ctx), From: a.cfg.Name}, inventory.SetUpCluster{Cluster: c})
+	if err == nil {
+		err = res.Into(nil)
+	}
+	if err != nil {
+		return api.InitReply{}, err
+	}
+	credential, err := a.Credential(ctx, "admin")
+	return api.InitReply{UUID: old.UUID, Head: a.cfg.Name, Credential: string(credential)}, err
+}
+
 func newCluster(r api.InitRequest, httpPort int) (inventory.Cluster, error) {
 	c := inventory.Cluster{
 		UUID: hex.EncodeToString(random(8)), FrontendAddress: r.FrontendAddress, FrontendPort: httpPort,
@@ -90,6 +111,7 @@ func newCluster(r api.InitRequest, httpPort int) (inventory.Cluster, error) {
 		Replicas: defaultReplicas, SeedSeconds: defaultSeedSeconds,
 		Secrets: inventory.Secrets{GossipKey: random(32), BootKey: random(32)},
 	}
+	c.Services = inventory.DefaultServices()
 	if r.User != "" {
 		if _, err := user.Lookup(r.User); err != nil {
 			return c, inventory.Errorf(inventory.KindInvalid, "cluster", "general", "No such user exists: '%s'", r.User)
@@ -214,7 +236,7 @@ func (a *Agent) authority() (*pki.Authority, error) {
 }
 
 // Invite makes a join token.
-func (a *Agent) Invite(ctx context.Context, by string, r api.InviteRequest) (api.InviteReply, error) {
+func (a *Agent) Invite(ctx context.Context, by inventory.Asker, r api.InviteRequest) (api.InviteReply, error) {
 	ttl := or(r.TTL, time.Hour)
 	if ttl < time.Second || ttl > 30*24*time.Hour {
 		return api.InviteReply{}, inventory.Errorf(inventory.KindInvalid, "head", "", "a token may live from one second to 30 days, not %s", ttl)
@@ -422,7 +444,7 @@ func (a *Agent) Admit(ctx context.Context, r api.AdmitRequest) (api.AdmitReply, 
 	if err := reach(ctx, a.cfg.Name, r); err != nil {
 		return api.AdmitReply{}, err
 	}
-	res, err := m.propose(ctx, m.cfg.Name, inventory.AdmitHead{
+	res, err := m.propose(ctx, m.byItself(), inventory.AdmitHead{
 		Invite: r.InviteID, Secret: pki.HashSecret(secret), At: time.Now().UTC(),
 		Head: inventory.Head{
 			Name: r.Name, Address: r.Address, Addresses: r.Addresses, APIPort: r.Ports.API, RaftPort: r.Ports.Raft,
@@ -491,7 +513,7 @@ func (a *Agent) welcome(m *member, r api.AdmitRequest, csr *x509.CertificateRequ
 }
 
 // RemoveHead forgets a head for good: the leader then takes its vote.
-func (a *Agent) RemoveHead(ctx context.Context, by, name string) error {
+func (a *Agent) RemoveHead(ctx context.Context, by inventory.Asker, name string) error {
 	res, err := a.Propose(ctx, by, inventory.RemoveHead{Name: name})
 	if err == nil {
 		err = res.Into(nil)

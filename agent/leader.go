@@ -122,7 +122,7 @@ func (m *member) assignDuties(ctx context.Context, inv *inventory.Inventory, ali
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if _, err := m.propose(ctx, m.cfg.Name, inventory.AssignDuties{DHCP: want}); err != nil {
+	if _, err := m.propose(ctx, m.byItself(), inventory.AssignDuties{DHCP: want}); err != nil {
 		m.log.Warn("assigning DHCP failed", "err", err)
 		return
 	}

@@ -198,7 +198,7 @@ func (m *member) begin(ctx context.Context) error {
 		c := *m.id.Init
 		c.Head = m.describe()
 		c.Head.Joined = time.Now().UTC()
-		if _, err := m.propose(ctx, m.cfg.Name, c); err != nil && ctx.Err() == nil {
+		if _, err := m.propose(ctx, m.byItself(), c); err != nil && ctx.Err() == nil {
 			m.log.Warn("the cluster is not begun yet", "err", err)
 		}
 		select {
@@ -230,7 +230,7 @@ func (m *member) keepRegistered(ctx context.Context) error {
 		now := m.describe()
 		wait := time.After(10 * time.Second)
 		if h, ok := m.machine.View().Head(m.cfg.Name); ok && !sameHead(h, &now) {
-			_, err := m.propose(ctx, m.cfg.Name, inventory.UpdateHead{
+			_, err := m.propose(ctx, m.byItself(), inventory.UpdateHead{
 				Name: now.Name, Address: now.Address, Addresses: now.Addresses, APIPort: now.APIPort,
 				RaftPort: now.RaftPort, GossipPort: now.GossipPort, HTTPPort: now.HTTPPort, Version: now.Version,
 			})
@@ -294,10 +294,11 @@ func (m *member) serverTLS() *tls.Config {
 // callerOf tells from its certificate who asks.
 func callerOf(r *http.Request) api.Caller {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return api.Caller{Name: r.RemoteAddr}
+		return api.Caller{Name: r.RemoteAddr, From: r.RemoteAddr}
 	}
 	cert := r.TLS.PeerCertificates[0]
-	c := api.Caller{Name: cert.Subject.CommonName}
+	from, _, _ := net.SplitHostPort(r.RemoteAddr)
+	c := api.Caller{Name: cert.Subject.CommonName, From: from}
 	switch pki.RoleOf(cert) {
 	case pki.Head:
 		c.Role = api.RoleHead

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,63 +15,14 @@ import (
 	"time"
 
 	"github.com/clustervision/luna/api"
-	"github.com/clustervision/luna/boot"
 	"github.com/clustervision/luna/image"
 	"github.com/clustervision/luna/inventory"
 	"github.com/clustervision/luna/swarm"
 )
 
-// anyKernel, given as a kernel version, means the newest, as in 1.2.
-const anyKernel = "ANY"
-
-// AddOSImage makes an osimage of a tree on this head, once it has looked at it.
-func (a *Agent) AddOSImage(ctx context.Context, by string, c inventory.AddOSImage) error {
-	if err := c.Validate(); err != nil {
-		return err
-	}
-	k, err := kernelOf(c.Name, c.Path, c.KernVer)
-	if err != nil {
-		return err
-	}
-	c.KernVer = k.Version
-	res, err := a.Propose(ctx, by, c)
-	if err == nil {
-		err = res.Into(nil)
-	}
-	return err
-}
-
-// kernelOf finds the kernel of that version in a tree; the newest for "".
-func kernelOf(name, tree, version string) (image.Kernel, error) {
-	bad := func(format string, args ...any) (image.Kernel, error) {
-		return image.Kernel{}, inventory.Errorf(inventory.KindInvalid, "osimage", name, format, args...)
-	}
-	if st, err := os.Stat(tree); err != nil || !st.IsDir() {
-		return bad("'%s' is not a valid directory", tree)
-	}
-	kernels, err := image.Kernels(tree)
-	if errors.Is(err, image.ErrNoKernel) {
-		return bad("No kernels installed in '%s': install linux-image-amd64 (Debian) or kernel (RHEL family) there", tree)
-	}
-	if err != nil {
-		return bad("%v", err)
-	}
-	if version == "" || version == anyKernel {
-		return kernels[0], nil
-	}
-	var have []string
-	for _, k := range kernels {
-		if k.Version == version {
-			return k, nil
-		}
-		have = append(have, "'"+k.Version+"'")
-	}
-	return bad("Available kernels are [%s], not '%s'", strings.Join(have, ", "), version)
-}
-
 // Pack makes a new version of an osimage from its tree on this head. What is
 // booting meanwhile is not disturbed: nothing that is published ever changes.
-func (a *Agent) Pack(ctx context.Context, by, name string, progress func(api.PackEvent)) error {
+func (a *Agent) Pack(ctx context.Context, by inventory.Asker, name string, r api.PackRequest, progress func(api.JobEvent)) error {
 	m, err := a.self()
 	if err != nil {
 		return err
@@ -89,12 +39,17 @@ func (a *Agent) Pack(ctx context.Context, by, name string, progress func(api.Pac
 		return inventory.Errorf(inventory.KindRefused, "osimage", name, "head '%s' is packing an image already: wait until it is done", m.cfg.Name)
 	}
 	defer m.packing.Unlock()
-	p := packer{m: m, o: o, kernel: k, progress: progress}
+	p := packer{m: m, o: o, kernel: k, progress: progress, copyBoot: r.CopyBoot}
+	if r.Tree || r.Boot {
+		if err := p.reuse(r); err != nil {
+			return err
+		}
+	}
 	v, err := p.pack(ctx)
 	if err != nil {
 		return fmt.Errorf("pack osimage '%s': %w", name, err)
 	}
-	progress(api.PackEvent{Phase: "publish", Message: "publishing version " + v.ID})
+	progress(api.JobEvent{Phase: "publish", Message: "publishing version " + v.ID})
 	res, err := m.propose(ctx, by, inventory.PublishVersion{OSImage: name, Version: v, Head: m.cfg.Name})
 	if err == nil {
 		err = res.Into(nil)
@@ -102,7 +57,7 @@ func (a *Agent) Pack(ctx context.Context, by, name string, progress func(api.Pac
 	if err != nil {
 		return err
 	}
-	progress(api.PackEvent{Phase: "done", Version: v.ID})
+	progress(api.JobEvent{Phase: api.JobDone, Version: v.ID})
 	return nil
 }
 
@@ -111,29 +66,54 @@ type packer struct {
 	m        *member
 	o        *inventory.OSImage
 	kernel   image.Kernel
-	progress func(api.PackEvent)
+	progress func(api.JobEvent)
+	copyBoot bool // take the initrd that the tree has
+	// oldTree and oldBoot are the version whose root file system, or whose kernel
+	// and initrd, the new one shares; else nil.
+	oldTree, oldBoot *inventory.ImageVersion
+}
+
+// reuse finds the version of which the new one shares what is not packed.
+func (p *packer) reuse(r api.PackRequest) error {
+	refuse := func(format string, args ...any) error {
+		return inventory.Errorf(inventory.KindRefused, "osimage", p.o.Name, format, args...)
+	}
+	if r.Tree && r.Boot {
+		return inventory.Errorf(inventory.KindInvalid, "osimage", p.o.Name, "pack only the image or only the boot files, not only both")
+	}
+	inv := p.m.machine.View()
+	self, _ := inv.Head(p.m.cfg.Name)
+	var newest *inventory.ImageVersion
+	for v := range inv.VersionsOf(p.o.ID) {
+		if newest == nil || v.Created.After(newest.Created) {
+			newest = v
+		}
+	}
+	switch {
+	case newest == nil:
+		return refuse("osimage '%s' was never packed: pack all of it first", p.o.Name)
+	case self == nil || !slices.Contains(newest.Holders, self.ID):
+		return refuse("this head does not hold version %s of osimage '%s' yet: wait for it, or pack where it was packed", newest.ID, p.o.Name)
+	case r.Tree && newest.KernVer != p.kernel.Version:
+		return refuse("version %s of osimage '%s' boots kernel %s and the osimage says %s: pack the boot files too", newest.ID, p.o.Name, newest.KernVer, p.kernel.Version)
+	case r.Tree:
+		p.oldBoot = newest
+	default:
+		p.oldTree = newest
+	}
+	return nil
 }
 
 func (p *packer) pack(ctx context.Context) (inventory.ImageVersion, error) {
 	v := inventory.ImageVersion{Created: time.Now().UTC(), KernVer: p.kernel.Version}
-	var err error
-	if v.Kernel, err = p.file(ctx, p.kernel.Image, p.o.Name+"-vmlinuz-"+p.kernel.Version); err != nil {
+	if old := p.oldBoot; old != nil {
+		v.Kernel, v.Initrd = old.Kernel, old.Initrd
+	} else if err := p.packBoot(ctx, &v); err != nil {
 		return v, err
 	}
-	p.progress(api.PackEvent{Phase: "initrd", Message: "building the initrd for kernel " + p.kernel.Version})
-	if v.Initrd, err = p.initrd(ctx); err != nil {
-		return v, err
-	}
-	p.progress(api.PackEvent{Phase: "tree", Message: "packing " + p.o.Path})
-	s, err := p.m.store.Pack(ctx, p.o.Name, p.o.Path, image.PackOptions{Progress: func(done, total int64, _ string) {
-		p.progress(api.PackEvent{Phase: "tree", Done: done, Total: total})
-	}})
-	if err != nil {
-		return v, err
-	}
-	v.UnpackedSize = s.Unpacked
-	p.progress(api.PackEvent{Phase: "describe", Message: fmt.Sprintf("describing %d MiB for the swarm", s.Packed>>20)})
-	if v.Root, err = p.describe(ctx, s.SHA256, p.o.Name+".tar.zst"); err != nil {
+	if old := p.oldTree; old != nil {
+		v.Root, v.UnpackedSize = old.Root, old.UnpackedSize
+	} else if err := p.packTree(ctx, &v); err != nil {
 		return v, err
 	}
 	id := sha256.Sum256([]byte(strings.Join([]string{p.o.Name, v.KernVer, v.Kernel.SHA256, v.Initrd.SHA256, v.Root.SHA256}, "\n")))
@@ -141,8 +121,36 @@ func (p *packer) pack(ctx context.Context) (inventory.ImageVersion, error) {
 	return v, nil
 }
 
+func (p *packer) packBoot(ctx context.Context, v *inventory.ImageVersion) (err error) {
+	kernel, initrd := v.BootFiles(p.o.Name)
+	if v.Kernel, err = p.file(ctx, p.kernel.Image, kernel); err != nil {
+		return err
+	}
+	if p.copyBoot {
+		v.Initrd, err = p.treeInitrd(ctx, initrd)
+		return err
+	}
+	p.progress(api.JobEvent{Phase: "initrd", Message: "building the initrd for kernel " + p.kernel.Version})
+	v.Initrd, err = p.initrd(ctx, initrd)
+	return err
+}
+
+func (p *packer) packTree(ctx context.Context, v *inventory.ImageVersion) error {
+	p.progress(api.JobEvent{Phase: "tree", Message: "packing " + p.o.Path})
+	s, err := p.m.store.Pack(ctx, p.o.Name, p.o.Path, image.PackOptions{Progress: func(done, total int64, _ string) {
+		p.progress(api.JobEvent{Phase: "tree", Done: done, Total: total})
+	}})
+	if err != nil {
+		return err
+	}
+	v.UnpackedSize = s.Unpacked
+	p.progress(api.JobEvent{Phase: "describe", Message: fmt.Sprintf("describing %d MiB for the swarm", s.Packed>>20)})
+	v.Root, err = p.describe(ctx, s.SHA256, p.o.Name+".tar.zst")
+	return err
+}
+
 // initrd builds the initrd and puts it into the store.
-func (p *packer) initrd(ctx context.Context) (inventory.Artifact, error) {
+func (p *packer) initrd(ctx context.Context, name string) (inventory.Artifact, error) {
 	work, err := os.MkdirTemp(p.m.cfg.DataDir, "initrd-")
 	if err != nil {
 		return inventory.Artifact{}, err
@@ -158,12 +166,23 @@ func (p *packer) initrd(ctx context.Context) (inventory.Artifact, error) {
 		Tree: p.o.Path, KernelVersion: p.kernel.Version, Installer: p.m.cfg.Installer, Out: out, WorkDir: work,
 		AddModules: slices.DeleteFunc(addModules, func(m string) bool { return m == "luna" }), OmitModules: omitModules,
 		AddDrivers: addDrivers, OmitDrivers: omitDrivers,
-		Log: &lineWriter{line: func(l string) { p.progress(api.PackEvent{Phase: "initrd", Message: l}) }},
+		Log: &lineWriter{line: func(l string) { p.progress(api.JobEvent{Phase: "initrd", Message: l}) }},
 	})
 	if err != nil {
 		return inventory.Artifact{}, err
 	}
-	return p.file(ctx, out, p.o.Name+"-initramfs-"+p.kernel.Version)
+	return p.file(ctx, out, name)
+}
+
+// treeInitrd takes the initrd that the tree's own system made.
+func (p *packer) treeInitrd(ctx context.Context, name string) (inventory.Artifact, error) {
+	for _, file := range []string{"initramfs-" + p.kernel.Version + ".img", "initrd.img-" + p.kernel.Version} {
+		path := filepath.Join(p.o.Path, "boot", file)
+		if _, err := os.Stat(path); err == nil {
+			return p.file(ctx, path, name)
+		}
+	}
+	return inventory.Artifact{}, fmt.Errorf("no initrd for kernel %s in %s/boot: build one there, or pack without --copy_boot", p.kernel.Version, p.o.Path)
 }
 
 // split reads a comma separated list in which a leading '-' means to omit.
@@ -232,21 +251,4 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 			w.line(l)
 		}
 	}
-}
-
-// Script renders what a node gets at a step, as an administrator may see it.
-func (a *Agent) Script(n *inventory.Node, step string) (string, error) {
-	m, err := a.self()
-	if err != nil {
-		return "", err
-	}
-	site := boot.Site{Inventory: m.machine.View(), Live: m.live}
-	if step == "boot" {
-		return site.BootScript(n, "masked"), nil
-	}
-	plan, err := site.Plan(n)
-	if err != nil {
-		return "", inventory.Errorf(inventory.KindRefused, "node", n.Name, "%v", err)
-	}
-	return boot.InstallScript(plan, boot.Scripts), nil
 }

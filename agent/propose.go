@@ -17,7 +17,7 @@ const patience = 8 * time.Second
 
 // Propose puts a command through Raft and returns when this head has applied
 // it, so that its asker reads his own write here.
-func (a *Agent) Propose(ctx context.Context, by string, c inventory.Command) (inventory.Result, error) {
+func (a *Agent) Propose(ctx context.Context, by inventory.Asker, c inventory.Command) (inventory.Result, error) {
 	m, err := a.self()
 	if err != nil {
 		return inventory.Result{}, err
@@ -25,13 +25,26 @@ func (a *Agent) Propose(ctx context.Context, by string, c inventory.Command) (in
 	return m.propose(ctx, by, c)
 }
 
-func (m *member) propose(ctx context.Context, by string, c inventory.Command) (inventory.Result, error) {
+// byItself is who asks where nobody did: the head.
+func (m *member) byItself() inventory.Asker { return inventory.Asker{By: m.cfg.Name} }
+
+// Preview tells what a command would do, by this head's state.
+func (a *Agent) Preview(by inventory.Asker, c inventory.Command) (inventory.Result, []inventory.Change, *inventory.Inventory, error) {
+	m, err := a.self()
+	if err != nil {
+		return inventory.Result{}, nil, nil, err
+	}
+	r, changes, then := m.machine.Preview(inventory.Envelope{At: time.Now().UTC(), Asker: by, Command: c})
+	return r, changes, then, nil
+}
+
+func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Command) (inventory.Result, error) {
 	if err := c.Validate(); err != nil {
 		return inventory.Result{}, err
 	}
 	// The request's identity makes it safe to send the command again when a head
 	// died between doing it and saying so.
-	data, err := inventory.Envelope{Request: rand.Text(), At: time.Now().UTC(), By: by, Command: c}.Encode()
+	data, err := inventory.Envelope{Request: rand.Text(), At: time.Now().UTC(), Asker: by, Command: c}.Encode()
 	if err != nil {
 		return inventory.Result{}, err
 	}

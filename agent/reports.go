@@ -114,7 +114,7 @@ func (m *member) sendReports(ctx context.Context) error {
 			for _, s := range batch {
 				c.Statuses = append(c.Statuses, s)
 			}
-			if _, err := m.propose(ctx, m.cfg.Name, c); err == nil {
+			if _, err := m.propose(ctx, m.byItself(), c); err == nil {
 				break
 			} else if ctx.Err() == nil {
 				m.log.Warn("what nodes reported is not stored yet", "nodes", len(batch), "err", err)

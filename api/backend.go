@@ -12,9 +12,15 @@ import (
 type Backend interface {
 	// View gives the inventory as this head knows it now.
 	View() *inventory.Inventory
+	// Prepare completes a command with what only a head can see: a tree's kernel,
+	// whether a user or a directory exists. It refuses what cannot be.
+	Prepare(ctx context.Context, c inventory.Command) (inventory.Command, error)
 	// Propose puts a command through Raft, here or one hop away, and returns
 	// when this head has applied it. A refusal is an *inventory.Error.
-	Propose(ctx context.Context, by string, c inventory.Command) (inventory.Result, error)
+	Propose(ctx context.Context, by inventory.Asker, c inventory.Command) (inventory.Result, error)
+	// Preview tells what a command would do, and does not do it: its result and
+	// the changes, with the state that it would make.
+	Preview(by inventory.Asker, c inventory.Command) (inventory.Result, []inventory.Change, *inventory.Inventory, error)
 	// Forwarded applies a command that another head passed on to this one
 	// because it leads; it never passes it on again.
 	Forwarded(ctx context.Context, command []byte) (Applied, error)
@@ -32,18 +38,26 @@ type Backend interface {
 	// Join makes this head a member of the mesh at the address.
 	Join(ctx context.Context, r JoinRequest) error
 	// Invite makes a join token.
-	Invite(ctx context.Context, by string, r InviteRequest) (InviteReply, error)
+	Invite(ctx context.Context, by inventory.Asker, r InviteRequest) (InviteReply, error)
 	// Admit answers a head that wants to join.
 	Admit(ctx context.Context, r AdmitRequest) (AdmitReply, error)
 	// Credential makes an admin credential: PEM of CA, certificate and key.
 	Credential(ctx context.Context, name string) ([]byte, error)
 	// RemoveHead forgets a head for good.
-	RemoveHead(ctx context.Context, by, name string) error
+	RemoveHead(ctx context.Context, by inventory.Asker, name string) error
 
-	// AddOSImage checks the tree on this head and makes the osimage.
-	AddOSImage(ctx context.Context, by string, c inventory.AddOSImage) error
+	// Kernels lists the kernels in the osimage's tree on this head.
+	Kernels(image string) ([]string, error)
 	// Pack packs the osimage's tree on this head, telling of its progress.
-	Pack(ctx context.Context, by, image string, progress func(PackEvent)) error
+	Pack(ctx context.Context, by inventory.Asker, image string, r PackRequest, progress func(JobEvent)) error
+	// Clone copies the osimage's tree on this head and makes an osimage of the
+	// copy.
+	Clone(ctx context.Context, by inventory.Asker, image string, r CloneRequest, progress func(JobEvent)) error
+	// Grab takes a running host's file systems into the osimage's tree.
+	Grab(ctx context.Context, image string, r GrabRequest, progress func(JobEvent)) error
+	// Zones writes the DNS zones as files for BIND, where the cluster's
+	// named_zone_dir is, and tells what it did.
+	Zones(ctx context.Context) (Exported, error)
 	// Script renders what a node gets at "boot" or "install", secrets masked.
 	Script(node *inventory.Node, step string) (string, error)
 }
@@ -136,12 +150,48 @@ type AdmitReply struct {
 // different ones refuse each other with a clear word.
 const ProtocolVersion = 1
 
-// PackEvent is one line of luna osimage pack's progress.
-type PackEvent struct {
-	Phase   string           `json:"phase"`             // "tree", "initrd", "describe", "publish", "done"
+// PackRequest says what of an osimage to pack. All of it if nothing is set; what
+// is left out is taken from the newest version.
+type PackRequest struct {
+	Tree     bool `json:"tree,omitempty" doc:"only the root file system"`
+	Boot     bool `json:"boot,omitempty" doc:"only the kernel and the initrd"`
+	CopyBoot bool `json:"copy_boot,omitempty" doc:"take the initrd that the tree has instead of building one"`
+}
+
+// CloneRequest says where a copy of an osimage goes.
+type CloneRequest struct {
+	To   string `json:"to" doc:"name of the new osimage"`
+	Path string `json:"path" doc:"where its tree goes, on the asked head"`
+}
+
+// GrabRequest says of which host to take what.
+type GrabRequest struct {
+	Host    string `json:"host"`
+	DryRun  bool   `json:"dry_run,omitempty"`
+	Verbose bool   `json:"verbose,omitempty"`
+}
+
+// JobDone is the phase of the last event of a job that went well.
+const JobDone = "done"
+
+// JobEvent is one line of the progress of a long job on a head.
+type JobEvent struct {
+	Phase   string           `json:"phase"`             // "tree", "initrd", "describe", "publish", "copy", "done"
 	Done    int64            `json:"done,omitempty"`    // bytes
 	Total   int64            `json:"total,omitempty"`   // bytes; 0 if not known yet
 	Message string           `json:"message,omitempty"` // a line for people
-	Version string           `json:"version,omitempty"` // with "done"
+	Version string           `json:"version,omitempty"` // with "done" of a pack
 	Error   *inventory.Error `json:"error,omitempty"`   // the last event, if it failed
+}
+
+// Exported are files made of the inventory for another server.
+type Exported struct {
+	Files   []ExportedFile `json:"files"`
+	Notices []string       `json:"notices" doc:"what the reader should know, in words"`
+}
+
+// ExportedFile is a file, with its place where it was written.
+type ExportedFile struct {
+	Path    string `json:"path"`
+	Content string `json:"content"`
 }

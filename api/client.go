@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 
 	"github.com/clustervision/luna/inventory"
 )
@@ -20,6 +22,8 @@ type Client struct {
 	HTTP *http.Client
 	// Base is "https://host:7051", or "http://luna" over a socket.
 	Base string
+	// DryRun makes every change a question: what would it do?
+	DryRun bool
 }
 
 // do sends in as JSON and reads the answer into out; both may be nil.
@@ -47,6 +51,13 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 			return nil, fmt.Errorf("%s %s: %w", method, path, err)
 		}
 		content = bytes.NewReader(b)
+	}
+	if c.DryRun && method != http.MethodGet {
+		sep := "?"
+		if strings.Contains(path, "?") {
+			sep = "&"
+		}
+		path += sep + dryRun + "=true"
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.Base+path, content)
 	if err != nil {
@@ -164,9 +175,9 @@ func (c *Client) Nodes(ctx context.Context, group string) ([]Node, error) {
 	return fetch[[]Node](ctx, c, "GET", "/v1/nodes?group="+url.QueryEscape(group), nil)
 }
 
-// NodesNamed shows the nodes of a hostlist.
-func (c *Client) NodesNamed(ctx context.Context, hostlist string) ([]Node, error) {
-	return fetch[[]Node](ctx, c, "GET", p("/v1/nodes/%s", hostlist), nil)
+// NodesNamed shows the nodes of a selection: a hostlist, @tag, %group.
+func (c *Client) NodesNamed(ctx context.Context, names string) ([]Node, error) {
+	return fetch[[]Node](ctx, c, "GET", "/v1/nodes?names="+url.QueryEscape(names), nil)
 }
 
 // Script shows what a node gets at "boot" or "install".
@@ -174,14 +185,79 @@ func (c *Client) Script(ctx context.Context, node, step string) (string, error) 
 	return fetch[string](ctx, c, "GET", p("/v1/nodes/%s/script/%s", node, step), nil)
 }
 
-// AddNodes makes nodes and gives their names.
-func (c *Client) AddNodes(ctx context.Context, r AddNodes) ([]string, error) {
-	return fetch[[]string](ctx, c, "POST", "/v1/nodes", r)
+// AddNodes makes nodes; the answer has their names.
+func (c *Client) AddNodes(ctx context.Context, r AddNodes) (Written, error) {
+	return fetch[Written](ctx, c, "POST", "/v1/nodes", r)
 }
 
-// ChangeNodes changes the nodes of a hostlist.
-func (c *Client) ChangeNodes(ctx context.Context, hostlist string, r ChangeNodes) error {
-	return c.do(ctx, "PATCH", p("/v1/nodes/%s", hostlist), r, nil)
+// ChangeNodes changes the nodes of a selection.
+func (c *Client) ChangeNodes(ctx context.Context, names string, r ChangeNodes) (Written, error) {
+	return fetch[Written](ctx, c, "PATCH", p("/v1/nodes/%s", names), r)
+}
+
+// DeleteNodes deletes the nodes of a selection.
+func (c *Client) DeleteNodes(ctx context.Context, names string) (Written, error) {
+	return fetch[Written](ctx, c, "DELETE", p("/v1/nodes/%s", names), nil)
+}
+
+// BMCSetups lists bmcsetups, with passwords if secrets are asked for.
+func (c *Client) BMCSetups(ctx context.Context, secrets bool) ([]BMCSetup, error) {
+	return fetch[[]BMCSetup](ctx, c, "GET", fmt.Sprintf("/v1/bmcsetups?secrets=%t", secrets), nil)
+}
+
+// BMCSetup shows a bmcsetup, with its password if secrets are asked for.
+func (c *Client) BMCSetup(ctx context.Context, name string, secrets bool) (BMCSetup, error) {
+	return fetch[BMCSetup](ctx, c, "GET", p("/v1/bmcsetups/%s", name)+fmt.Sprintf("?secrets=%t", secrets), nil)
+}
+
+// Switches lists switches.
+func (c *Client) Switches(ctx context.Context) ([]Switch, error) {
+	return fetch[[]Switch](ctx, c, "GET", "/v1/switches", nil)
+}
+
+// Switch shows a switch.
+func (c *Client) Switch(ctx context.Context, name string) (Switch, error) {
+	return fetch[Switch](ctx, c, "GET", p("/v1/switches/%s", name), nil)
+}
+
+// AddSwitches makes the switches of a hostlist.
+func (c *Client) AddSwitches(ctx context.Context, r AddSwitches) (Written, error) {
+	return fetch[Written](ctx, c, "POST", "/v1/switches", r)
+}
+
+// ChangeSwitches changes the switches of a hostlist.
+func (c *Client) ChangeSwitches(ctx context.Context, hostlist string, r ChangeSwitches) (Written, error) {
+	return fetch[Written](ctx, c, "PATCH", p("/v1/switches/%s", hostlist), r)
+}
+
+// DeleteSwitches deletes the switches of a hostlist.
+func (c *Client) DeleteSwitches(ctx context.Context, hostlist string) (Written, error) {
+	return fetch[Written](ctx, c, "DELETE", p("/v1/switches/%s", hostlist), nil)
+}
+
+// OtherDevs lists other devices.
+func (c *Client) OtherDevs(ctx context.Context) ([]OtherDev, error) {
+	return fetch[[]OtherDev](ctx, c, "GET", "/v1/otherdevs", nil)
+}
+
+// OtherDev shows another device.
+func (c *Client) OtherDev(ctx context.Context, name string) (OtherDev, error) {
+	return fetch[OtherDev](ctx, c, "GET", p("/v1/otherdevs/%s", name), nil)
+}
+
+// AddOtherDevs makes the devices of a hostlist.
+func (c *Client) AddOtherDevs(ctx context.Context, r AddOtherDevs) (Written, error) {
+	return fetch[Written](ctx, c, "POST", "/v1/otherdevs", r)
+}
+
+// ChangeOtherDevs changes the devices of a hostlist.
+func (c *Client) ChangeOtherDevs(ctx context.Context, hostlist string, r ChangeOtherDevs) (Written, error) {
+	return fetch[Written](ctx, c, "PATCH", p("/v1/otherdevs/%s", hostlist), r)
+}
+
+// DeleteOtherDevs deletes the devices of a hostlist.
+func (c *Client) DeleteOtherDevs(ctx context.Context, hostlist string) (Written, error) {
+	return fetch[Written](ctx, c, "DELETE", p("/v1/otherdevs/%s", hostlist), nil)
 }
 
 // Heads lists heads as the asked one sees them.
@@ -214,43 +290,97 @@ func (c *Client) Forward(ctx context.Context, command []byte) (Applied, error) {
 	return fetch[Applied](ctx, c, "POST", "/v1/commands", json.RawMessage(command))
 }
 
-// Pack packs an osimage on the asked head and tells of its progress.
-func (c *Client) Pack(ctx context.Context, image string, progress func(PackEvent)) (version string, err error) {
-	resp, err := c.send(ctx, "POST", p("/v1/osimages/%s/pack", image), nil)
+// Kernels lists the kernels in the osimage's tree on the asked head.
+func (c *Client) Kernels(ctx context.Context, image string) ([]string, error) {
+	return fetch[[]string](ctx, c, "GET", p("/v1/osimages/%s/kernels", image), nil)
+}
+
+// Pack packs an osimage on the asked head and gives the new version's ID.
+func (c *Client) Pack(ctx context.Context, image string, r PackRequest, progress func(JobEvent)) (version string, err error) {
+	return c.job(ctx, p("/v1/osimages/%s/pack", image), r, progress)
+}
+
+// Clone copies an osimage and its tree on the asked head.
+func (c *Client) Clone(ctx context.Context, image string, r CloneRequest, progress func(JobEvent)) error {
+	_, err := c.job(ctx, p("/v1/osimages/%s/clone", image), r, progress)
+	return err
+}
+
+// Grab takes a running host into the osimage's tree on the asked head.
+func (c *Client) Grab(ctx context.Context, image string, r GrabRequest, progress func(JobEvent)) error {
+	_, err := c.job(ctx, p("/v1/osimages/%s/grab", image), r, progress)
+	return err
+}
+
+// job follows a long job to its end.
+func (c *Client) job(ctx context.Context, path string, in any, progress func(JobEvent)) (version string, err error) {
+	resp, err := c.send(ctx, "POST", path, in)
 	if err != nil {
 		return "", err
 	}
 	defer resp.Body.Close()
 	dec := json.NewDecoder(resp.Body)
 	for {
-		var e PackEvent
+		var e JobEvent
 		if err := dec.Decode(&e); err != nil {
-			return "", inventory.Errorf(inventory.KindUnknown, "osimage", image, "the head stopped answering while packing '%s': %v", image, err)
+			return "", inventory.Errorf(inventory.KindUnknown, "osimage", "", "the head stopped answering in the middle of the job: %v", err)
 		}
 		if e.Error != nil {
 			return "", e.Error
 		}
 		progress(e)
-		if e.Phase == "done" {
+		if e.Phase == JobDone {
 			return e.Version, nil
 		}
 	}
 }
 
-// Write sends a command that is a plain write: its resource follows from its
-// type.
-func (c *Client) Write(ctx context.Context, cmd inventory.Command) error {
-	method, path, err := route(cmd)
-	if err != nil {
-		return err
-	}
-	return c.do(ctx, method, path, bodyOf(cmd), nil)
+// Zones writes the DNS zones as files for BIND on the asked head.
+func (c *Client) Zones(ctx context.Context) (Exported, error) {
+	return fetch[Exported](ctx, c, "POST", "/v1/zones", nil)
 }
 
-// ChangeInterface changes an interface of a group; the notice says why there
-// was nothing to do.
-func (c *Client) ChangeInterface(ctx context.Context, cmd inventory.ChangeInterface) (notice string, err error) {
-	return fetch[string](ctx, c, "PATCH", p("/v1/groups/%s/interfaces", cmd.Group), cmd)
+// Log lists changes, the newest first: of the objects of that type and name,
+// "" for all; limit 0 for as many as there are.
+func (c *Client) Log(ctx context.Context, object, name string, limit int) ([]Entry, error) {
+	q := url.Values{"object": {object}, "name": {name}, "limit": {strconv.Itoa(limit)}}
+	return fetch[[]Entry](ctx, c, "GET", "/v1/log?"+q.Encode(), nil)
+}
+
+// Entry shows one change, with what was before and after.
+func (c *Client) Entry(ctx context.Context, id uint64, secrets bool) (Entry, error) {
+	return fetch[Entry](ctx, c, "GET", fmt.Sprintf("/v1/log/%d?secrets=%t", id, secrets), nil)
+}
+
+// Undo takes a change back.
+func (c *Client) Undo(ctx context.Context, id uint64) (Written, error) {
+	return fetch[Written](ctx, c, "POST", fmt.Sprintf("/v1/log/%d/undo", id), nil)
+}
+
+// Export gives the whole inventory, with passwords if secrets are asked for.
+func (c *Client) Export(ctx context.Context, secrets bool) (inventory.Document, error) {
+	return fetch[inventory.Document](ctx, c, "GET", fmt.Sprintf("/v1/document?secrets=%t", secrets), nil)
+}
+
+// Apply makes a document true. It is given as JSON, so that what the head does
+// not know in it is refused and not lost on the way.
+func (c *Client) Apply(ctx context.Context, document json.RawMessage, prune bool) (Written, error) {
+	return fetch[Written](ctx, c, "POST", fmt.Sprintf("/v1/document?prune=%t", prune), document)
+}
+
+// Write sends a command that is a plain write: its resource follows from its
+// type.
+func (c *Client) Write(ctx context.Context, cmd inventory.Command) (Written, error) {
+	method, path, err := route(cmd)
+	if err != nil {
+		return Written{}, err
+	}
+	return fetch[Written](ctx, c, method, path, bodyOf(cmd))
+}
+
+// RemoveHead removes a head for good.
+func (c *Client) RemoveHead(ctx context.Context, name string) error {
+	return c.do(ctx, "DELETE", p("/v1/heads/%s", name), nil, nil)
 }
 
 func route(cmd inventory.Command) (method, path string, err error) {
@@ -284,8 +414,16 @@ func route(cmd inventory.Command) (method, path string, err error) {
 		return "DELETE", p("/v1/groups/%s", v.Name), nil
 	case inventory.Rename:
 		return "POST", "/v1/rename", nil
-	case inventory.RemoveHead:
-		return "DELETE", p("/v1/heads/%s", v.Name), nil
+	case inventory.CloneGroup:
+		return "POST", p("/v1/groups/%s/clone", v.Name), nil
+	case inventory.AddBMCSetup:
+		return "POST", "/v1/bmcsetups", nil
+	case inventory.ChangeBMCSetup:
+		return "PATCH", p("/v1/bmcsetups/%s", v.Name), nil
+	case inventory.DeleteBMCSetup:
+		return "DELETE", p("/v1/bmcsetups/%s", v.Name), nil
+	case inventory.DeleteCluster:
+		return "DELETE", fmt.Sprintf("/v1/cluster?force=%t", v.Force), nil
 	}
 	return "", "", fmt.Errorf("%T is no plain write", cmd)
 }
@@ -297,13 +435,9 @@ func bodyOf(cmd inventory.Command) any {
 			return v.Range
 		}
 		return nil
-	case inventory.DeleteNetwork, inventory.DeleteOSImage, inventory.DeleteVersion, inventory.DeleteGroup, inventory.RemoveHead:
+	case inventory.DeleteNetwork, inventory.DeleteOSImage, inventory.DeleteVersion, inventory.DeleteGroup,
+		inventory.DeleteBMCSetup, inventory.DeleteCluster:
 		return nil
 	}
 	return cmd
-}
-
-// DeleteNodes deletes the nodes of a hostlist.
-func (c *Client) DeleteNodes(ctx context.Context, hostlist string) error {
-	return c.do(ctx, "DELETE", p("/v1/nodes/%s", hostlist), nil, nil)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -27,8 +28,11 @@ const (
 // Caller is who asks, as the connection proved it.
 type Caller struct {
 	Name string
+	From string // an address, or the head on whose socket it asks
 	Role Role
 }
+
+func (c Caller) asker() inventory.Asker { return inventory.Asker{By: c.Name, From: c.From} }
 
 // StatusOf gives the HTTP status under which a refusal travels.
 func StatusOf(k inventory.Kind) int {
@@ -83,20 +87,29 @@ func Handler(b Backend, version string, who func(*http.Request) Caller) http.Han
 	config.OpenAPIPath = "/v1/openapi"
 	config.CreateHooks = nil // no $schema member in answers
 	s := &server{b: b, api: humago.New(mux, config)}
+	describeTypes(s.api.OpenAPI().Components.Schemas)
 	s.cluster()
 	s.networks()
 	s.osimages()
+	s.bmcsetups()
 	s.groups()
+	s.switches()
+	s.otherdevs()
 	s.nodes()
 	s.heads()
-	mux.HandleFunc("POST /v1/osimages/{name}/pack", s.pack)
+	s.history()
+	s.jobs(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := who(r)
 		if c.Role == RoleNobody && r.URL.Path != "/v1/admissions" {
 			writeError(w, inventory.Errorf(inventory.KindDenied, "", "", "a client certificate of this cluster is needed: use the admin credential, or the head's own socket as root"))
 			return
 		}
-		mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+		ctx := context.WithValue(r.Context(), callerKey{}, c)
+		if dry := r.URL.Query().Get(dryRun); dry != "" && dry != "false" {
+			ctx = context.WithValue(ctx, dryRunKey{}, true)
+		}
+		mux.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -128,21 +141,39 @@ type change[T any] struct {
 	Body T
 }
 
+// dryRun is the query parameter that every change takes.
+const dryRun = "dry_run"
+
 // on registers an operation for callers of at least that role.
 func on[I, O any](s *server, min Role, method, path, summary string, do func(ctx context.Context, in *I) (*O, error)) {
-	id := strings.ToLower(method) + strings.NewReplacer("/v1/", "-", "/", "-", "{", "", "}", "").Replace(path)
-	op := huma.Operation{
-		OperationID: id, Method: method, Path: path, Summary: summary,
-		MaxBodyBytes: 64 << 20, BodyReadTimeout: -1,
+	op := operation(method, path, summary)
+	writes := reflect.TypeFor[O]() == reflect.TypeFor[body[Written]]()
+	if writes {
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: dryRun, In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean},
+			Description: "change nothing, and tell what would change",
+		})
 	}
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		c := caller(ctx)
 		if c.Role < min {
 			return nil, refusal{inventory.Errorf(inventory.KindDenied, "", "", "'%s' may not do this: %s", c.Name, mayDo(min))}
 		}
+		if dry, _ := ctx.Value(dryRunKey{}).(bool); dry && !writes && method != http.MethodGet {
+			return nil, refusal{inventory.Errorf(inventory.KindInvalid, "", "", "this cannot be tried dry: nothing was done")}
+		}
 		out, err := do(ctx, in)
 		return out, refuse(err)
 	})
+}
+
+func operation(method, path, summary string) huma.Operation {
+	noun, _, _ := strings.Cut(strings.TrimPrefix(path, "/v1/"), "/")
+	return huma.Operation{
+		OperationID: strings.ToLower(method) + strings.NewReplacer("/v1/", "-", "/", "-", "{", "", "}", "").Replace(path),
+		Method:      method, Path: path, Summary: summary, Tags: []string{noun},
+		MaxBodyBytes: 64 << 20, BodyReadTimeout: -1,
+	}
 }
 
 func mayDo(r Role) string {
@@ -155,15 +186,6 @@ func mayDo(r Role) string {
 	return "an admin credential is needed"
 }
 
-// propose puts a command through and gives no more than success or refusal.
-func (s *server) propose(ctx context.Context, c inventory.Command) error {
-	r, err := s.b.Propose(ctx, caller(ctx).Name, c)
-	if err != nil {
-		return err
-	}
-	return r.Into(nil)
-}
-
 // collect renders every element of a sequence; an empty list is [] in JSON.
 func collect[T, W any](inv *inventory.Inventory, seq func(func(*T) bool), render func(*inventory.Inventory, *T) W) *body[[]W] {
 	out := &body[[]W]{Body: []W{}}
@@ -171,13 +193,4 @@ func collect[T, W any](inv *inventory.Inventory, seq func(func(*T) bool), render
 		out.Body = append(out.Body, render(inv, o))
 	}
 	return out
-}
-
-// expand reads a hostlist that names objects of a type.
-func expand(object, list string) ([]string, error) {
-	names, err := inventory.ExpandHostlist(list)
-	if err != nil {
-		return nil, inventory.Errorf(inventory.KindInvalid, object, list, "%v", err)
-	}
-	return names, nil
 }

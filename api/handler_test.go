@@ -17,7 +17,7 @@ func (emptyHead) View() *inventory.Inventory { return inventory.Empty() }
 
 func TestRefusalsTravelWhole(t *testing.T) {
 	role := RoleAdmin
-	srv := httptest.NewServer(Handler(emptyHead{}, "test", func(*http.Request) Caller { return Caller{"eve", role} }))
+	srv := httptest.NewServer(Handler(emptyHead{}, "test", func(*http.Request) Caller { return Caller{Name: "eve", Role: role} }))
 	defer srv.Close()
 	c := &Client{HTTP: srv.Client(), Base: srv.URL}
 
@@ -44,7 +44,7 @@ func TestRefusalsTravelWhole(t *testing.T) {
 }
 
 func TestOpenAPIIsServed(t *testing.T) {
-	srv := httptest.NewServer(Handler(emptyHead{}, "test", func(*http.Request) Caller { return Caller{"admin", RoleAdmin} }))
+	srv := httptest.NewServer(Handler(emptyHead{}, "test", func(*http.Request) Caller { return Caller{Name: "admin", Role: RoleAdmin} }))
 	defer srv.Close()
 	resp, err := srv.Client().Get(srv.URL + "/v1/openapi.json")
 	if err != nil {

@@ -11,16 +11,37 @@ import (
 
 // Cluster is the cluster as administrators see it; no secret is in it.
 type Cluster struct {
-	UUID            string     `json:"uuid"`
-	NodePrefix      string     `json:"nodeprefix"`
-	NodeDigits      int        `json:"nodedigits"`
-	User            string     `json:"user"`
-	Path            string     `json:"path"`
-	FrontendAddress netip.Addr `json:"frontend_address"`
-	FrontendPort    int        `json:"frontend_port"`
-	Replicas        int        `json:"replicas" doc:"heads that must hold an image version before nodes boot it"`
-	SeedSeconds     int        `json:"seed_seconds" doc:"how long a node goes on seeding before it hands over to its OS"`
-	Comment         *string    `json:"comment"`
+	UUID                 string     `json:"uuid"`
+	NodePrefix           string     `json:"nodeprefix"`
+	NodeDigits           int        `json:"nodedigits"`
+	User                 string     `json:"user"`
+	Path                 string     `json:"path"`
+	FrontendAddress      netip.Addr `json:"frontend_address"`
+	FrontendPort         int        `json:"frontend_port"`
+	FrontendHTTPS        bool       `json:"frontend_https"`
+	Replicas             int        `json:"replicas" doc:"heads that must hold an image version before nodes boot it"`
+	SeedSeconds          int        `json:"seed_seconds" doc:"how long a node goes on seeding before it hands over to its OS"`
+	ServerPort           int        `json:"server_port"`
+	TrackerInterval      int        `json:"tracker_interval" doc:"seconds"`
+	TrackerMinInterval   int        `json:"tracker_min_interval" doc:"seconds"`
+	TrackerMaxPeers      int        `json:"tracker_maxpeers"`
+	TorrentListenPortMin int        `json:"torrent_listen_port_min"`
+	TorrentListenPortMax int        `json:"torrent_listen_port_max"`
+	TorrentPidfile       *string    `json:"torrent_pidfile"`
+	LwebPidfile          *string    `json:"lweb_pidfile"`
+	LwebNumProc          int        `json:"lweb_num_proc"`
+	ClusterIPs           *string    `json:"cluster_ips"`
+	NamedIncludeFile     *string    `json:"named_include_file"`
+	NamedZoneDir         *string    `json:"named_zone_dir"`
+	DHCP                 []DHCP     `json:"dhcp" doc:"the networks on which the heads answer DHCP"`
+	Comment              *string    `json:"comment"`
+}
+
+// DHCP is a network that has DHCP, with the pool for unknown machines.
+type DHCP struct {
+	Network string     `json:"dhcp_net"`
+	Start   netip.Addr `json:"dhcp_range_start"`
+	End     netip.Addr `json:"dhcp_range_end"`
 }
 
 // Network is a network with the head that answers DHCP on it.
@@ -36,6 +57,8 @@ type Network struct {
 	DHCPHolder string   `json:"dhcp_holder" doc:"the head that answers DHCP here; empty if none does"`
 	Leases     int      `json:"leases" doc:"pool addresses given out"`
 	Reserved   []string `json:"reservedips"`
+	Include    *string  `json:"include" doc:"further lines of the forward zone"`
+	RevInclude *string  `json:"rev_include" doc:"further lines of the reverse zone"`
 	Comment    *string  `json:"comment"`
 }
 
@@ -49,6 +72,10 @@ type OSImage struct {
 	DracutModules   string    `json:"dracutmodules"`
 	GrabExcludeList string    `json:"grab_exclude_list"`
 	GrabFilesystems string    `json:"grab_filesystems"`
+	KernFile        string    `json:"kernfile" doc:"under /boot/; empty before the first pack"`
+	InitrdFile      string    `json:"initrdfile" doc:"under /boot/; empty before the first pack"`
+	Tarball         *string   `json:"tarball" doc:"SHA-256 of the root file system that nodes get now"`
+	Torrent         *string   `json:"torrent" doc:"the version that nodes get now"`
 	Comment         *string   `json:"comment"`
 	Versions        []Version `json:"versions"`
 }
@@ -72,10 +99,41 @@ const (
 	VersionBoots       = "boots"
 )
 
+// BMCSetup is how management controllers are set up.
+type BMCSetup struct {
+	Name        string  `json:"name"`
+	User        string  `json:"user"`
+	Password    string  `json:"password" doc:"masked unless secrets are asked for"`
+	UserID      int     `json:"userid"`
+	NetChannel  int     `json:"netchannel"`
+	MgmtChannel int     `json:"mgmtchannel"`
+	Comment     *string `json:"comment"`
+}
+
+// Switch is a switch whose bridge table finds machines.
+type Switch struct {
+	Name    string  `json:"name"`
+	Network string  `json:"network"`
+	IP      string  `json:"ip"`
+	Read    string  `json:"read"`
+	RW      string  `json:"rw"`
+	OID     string  `json:"oid"`
+	Comment *string `json:"comment"`
+}
+
+// OtherDev is anything else with addresses.
+type OtherDev struct {
+	Name      string            `json:"name"`
+	Connected map[string]string `json:"connected" doc:"its address in each network"`
+	Comment   *string           `json:"comment"`
+}
+
 // Group is what nodes have in common.
 type Group struct {
 	Name       string                    `json:"name"`
 	OSImage    string                    `json:"osimage"`
+	BMCSetup   string                    `json:"bmcsetup"`
+	TorrentIF  *string                   `json:"torrent_if"`
 	Domain     string                    `json:"domain"`
 	Interfaces map[string]GroupInterface `json:"interfaces"`
 	PreScript  *string                   `json:"prescript"`
@@ -104,6 +162,9 @@ type Node struct {
 	LocalBoot      bool                 `json:"localboot"`
 	SetupBMC       bool                 `json:"setupbmc"`
 	Service        bool                 `json:"service"`
+	Switch         string               `json:"switch"`
+	Port           *string              `json:"port"`
+	Tags           []string             `json:"tags"`
 	OSImage        string               `json:"osimage"`
 	OSImageVersion string               `json:"osimage_version" doc:"the version that it boots, or that it has booted"`
 	Status         *Status              `json:"status"`
@@ -144,14 +205,26 @@ type Head struct {
 // ClusterOf renders the cluster.
 func ClusterOf(inv *inventory.Inventory) (Cluster, error) {
 	c, ok := inv.Cluster()
-	if !ok {
+	if !ok || c.Deleted {
 		return Cluster{}, inventory.NotFound("cluster", "general")
 	}
-	return Cluster{
+	s := c.Services
+	r := Cluster{
 		UUID: c.UUID, NodePrefix: c.NodePrefix, NodeDigits: c.NodeDigits, User: c.User, Path: c.Path,
-		FrontendAddress: c.FrontendAddress, FrontendPort: c.FrontendPort,
-		Replicas: c.Replicas, SeedSeconds: c.SeedSeconds, Comment: c.Comment,
-	}, nil
+		FrontendAddress: c.FrontendAddress, FrontendPort: c.FrontendPort, FrontendHTTPS: c.FrontendHTTPS,
+		Replicas: c.Replicas, SeedSeconds: c.SeedSeconds, ServerPort: s.ServerPort,
+		TrackerInterval: s.TrackerInterval, TrackerMinInterval: s.TrackerMinInterval, TrackerMaxPeers: s.TrackerMaxPeers,
+		TorrentListenPortMin: s.TorrentListenPortMin, TorrentListenPortMax: s.TorrentListenPortMax,
+		TorrentPidfile: s.TorrentPidfile, LwebPidfile: s.LwebPidfile, LwebNumProc: s.LwebNumProc,
+		ClusterIPs: s.ClusterIPs, NamedIncludeFile: s.NamedIncludeFile, NamedZoneDir: s.NamedZoneDir,
+		DHCP: []DHCP{}, Comment: c.Comment,
+	}
+	for n := range inv.Networks() {
+		if !n.Range.IsZero() {
+			r.DHCP = append(r.DHCP, DHCP{n.Name, n.Range.Start, n.Range.End})
+		}
+	}
+	return r, nil
 }
 
 func addr(a netip.Addr) string {
@@ -166,7 +239,7 @@ func NetworkOf(inv *inventory.Inventory, n *inventory.Network) Network {
 	r := Network{
 		Name: n.Name, Network: n.Prefix.Addr().String(), Prefix: n.Prefix.Bits(), Version: 4,
 		NSHostname: n.NSHostname, NSIP: addr(n.NSIP), RangeStart: addr(n.Range.Start), RangeEnd: addr(n.Range.End),
-		Reserved: []string{}, Comment: n.Comment,
+		Reserved: []string{}, Include: n.Include, RevInclude: n.RevInclude, Comment: n.Comment,
 	}
 	if n.Prefix.Addr().Is6() {
 		r.Version = 6
@@ -212,68 +285,15 @@ func OSImageOf(inv *inventory.Inventory, o *inventory.OSImage) OSImage {
 		slices.Sort(w.Heads)
 		r.Versions = append(r.Versions, w)
 	}
+	if boots != nil {
+		r.KernFile, r.InitrdFile = boots.BootFiles(o.Name)
+		r.Tarball, r.Torrent = &boots.Root.SHA256, &boots.ID
+	}
 	slices.SortFunc(r.Versions, func(a, b Version) int {
 		if c := b.Created.Compare(a.Created); c != 0 {
 			return c
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	return r
-}
-
-// GroupOf renders a group.
-func GroupOf(inv *inventory.Inventory, g *inventory.Group) Group {
-	r := Group{
-		Name: g.Name, Interfaces: map[string]GroupInterface{},
-		PreScript: g.PreScript, PartScript: g.PartScript, PostScript: g.PostScript, Comment: g.Comment,
-	}
-	if o, ok := inv.OSImageByID(g.OSImage); ok {
-		r.OSImage = o.Name
-	}
-	if n, ok := inv.NetworkByID(g.Domain); ok {
-		r.Domain = n.Name
-	}
-	for _, i := range g.Interfaces {
-		w := GroupInterface{Params: i.Params}
-		if n, ok := inv.NetworkByID(i.Network4); ok {
-			w.Network4, w.Prefix4 = n.Name, n.Prefix.String()
-		}
-		if n, ok := inv.NetworkByID(i.Network6); ok {
-			w.Network6, w.Prefix6 = n.Name, n.Prefix.String()
-		}
-		r.Interfaces[i.Name] = w
-	}
-	for range inv.NodesOf(g.ID) {
-		r.Nodes++
-	}
-	return r
-}
-
-// NodeOf renders a node with its replicated status; the percentage of a
-// running download is filled in by the head that knows it.
-func NodeOf(inv *inventory.Inventory, n *inventory.Node) Node {
-	r := Node{
-		Name: n.Name, MAC: n.MAC, Hostname: inv.Hostname(n), Interfaces: map[string]Addresses{},
-		LocalBoot: n.LocalBoot, SetupBMC: n.SetupBMC, Service: n.Service, Comment: n.Comment,
-	}
-	if g, ok := inv.GroupByID(n.Group); ok {
-		r.Group = g.Name
-		for _, i := range g.Interfaces {
-			a := n.Interfaces[i.ID]
-			r.Interfaces[i.Name] = Addresses{V4: addr(a.V4), V6: addr(a.V6)}
-		}
-		if o, ok := inv.OSImageByID(g.OSImage); ok {
-			r.OSImage = o.Name
-		}
-		if v, ok := inv.BootVersion(g.OSImage); ok {
-			r.OSImageVersion = v.ID
-		}
-	}
-	if s, ok := inv.Status(n.ID); ok {
-		r.Status = &Status{Stage: s.Stage, Time: s.Time, Head: s.Head, Failed: s.Failed, Message: s.Message}
-		if s.Version != "" {
-			r.OSImageVersion = s.Version
-		}
-	}
 	return r
 }

@@ -38,7 +38,23 @@ func (s Site) Plan(n *inventory.Node) (Plan, error) {
 	if c, ok := s.Inventory.Cluster(); ok {
 		plan.SeedSeconds = c.SeedSeconds
 	}
+	plan.BMC = s.planBMC(n, g)
 	return plan, nil
+}
+
+// planBMC tells the node how to set up its management controller, or nothing
+// where the group or the node does not ask for it.
+func (s Site) planBMC(n *inventory.Node, g *inventory.Group) *PlanBMC {
+	b, ok := s.Inventory.BMCSetupByID(g.BMCSetup)
+	if !ok || !n.SetupBMC {
+		return nil
+	}
+	p := &PlanBMC{NetChannel: b.NetChannel, MgmtChannel: b.MgmtChannel, UserID: b.UserID, User: b.User, Password: b.Password}
+	i, _ := g.Interface(inventory.BMC)
+	if network, ok := s.Inventory.NetworkByID(i.Network4); ok && n.Interfaces[i.ID].V4.IsValid() {
+		p.Address = netip.PrefixFrom(n.Interfaces[i.ID].V4, network.Prefix.Bits())
+	}
+	return p
 }
 
 // planInterfaces gives every interface of the group but the BMC's, which the
@@ -46,7 +62,7 @@ func (s Site) Plan(n *inventory.Node) (Plan, error) {
 func (s Site) planInterfaces(n *inventory.Node, g *inventory.Group) []PlanInterface {
 	interfaces := []PlanInterface{}
 	for _, i := range g.Interfaces {
-		if i.Name == bmcInterface {
+		if i.Name == inventory.BMC {
 			continue
 		}
 		p := PlanInterface{Name: i.Name, Addresses: s.prefixes(n, i), Params: i.Params}
@@ -63,9 +79,6 @@ func (s Site) planInterfaces(n *inventory.Node, g *inventory.Group) []PlanInterf
 	}
 	return interfaces
 }
-
-// bmcInterface is the name of the interface that stands for the node's BMC.
-const bmcInterface = "BMC"
 
 // Gateway gives the router for a machine with these addresses: the cluster's
 // frontend address, as in Luna 1.2, where it lies in one of their networks and
@@ -108,6 +121,11 @@ const masked = "masked"
 func InstallScript(plan Plan, detail Detail) string {
 	if detail < Full {
 		plan.Root.SHA256, plan.Root.Descriptor = masked, json.RawMessage(`null`)
+		if plan.BMC != nil {
+			bmc := *plan.BMC
+			bmc.Password = masked
+			plan.BMC = &bmc
+		}
 	}
 	if detail < Scripts {
 		for _, script := range []*string{&plan.PreScript, &plan.PartScript, &plan.PostScript} {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"embed"
 	"fmt"
+	"net"
+	"net/netip"
 	"strings"
 	"text/template"
 	"time"
@@ -26,6 +28,7 @@ var templateFiles embed.FS
 // dies in the middle of an answer is waited for for ever.
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"quote":   quote,
+	"netmask": func(p netip.Prefix) string { return net.IP(net.CIDRMask(p.Bits(), p.Addr().BitLen())).String() },
 	"comment": func(s string) string { return "#   " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n#   ") },
 }).ParseFS(templateFiles, "templates/*"))
 

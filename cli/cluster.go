@@ -159,7 +159,7 @@ func clusterChange(a *app) *cobra.Command {
 				}
 				change.Comment = &text
 			}
-			return s.Write(ctx, change)
+			return s.change(ctx, change)
 		}),
 	}
 	f := c.Flags()
@@ -224,7 +224,7 @@ func setRange(ctx context.Context, s *session, network, start, end string, off b
 	case off && network == "", ranged && network == "":
 		return refusef("cluster", "general", "Network should be specified: give --network")
 	case off:
-		return s.Write(ctx, inventory.SetRange{Network: network})
+		return s.change(ctx, inventory.SetRange{Network: network})
 	case network == "":
 		return nil
 	case start == "" || end == "":
@@ -241,7 +241,7 @@ func setRange(ctx context.Context, s *session, network, start, end string, off b
 	if last.Less(first) {
 		return refusef("cluster", "general", "Wrong range definition: %s comes after %s", first, last)
 	}
-	if err := s.Write(ctx, inventory.SetRange{Network: network, Range: inventory.AddrRange{Start: first, End: last}}); err != nil {
+	if err := s.change(ctx, inventory.SetRange{Network: network, Range: inventory.AddrRange{Start: first, End: last}}); err != nil {
 		return err
 	}
 	return awaitHolder(ctx, s, network)

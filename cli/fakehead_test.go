@@ -49,11 +49,11 @@ func (h *testHead) View() *inventory.Inventory {
 	return h.machine.View()
 }
 
-func (h *testHead) Propose(_ context.Context, by string, c inventory.Command) (inventory.Result, error) {
+func (h *testHead) Propose(_ context.Context, by inventory.Asker, c inventory.Command) (inventory.Result, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.index++
-	b, err := inventory.Envelope{By: by, At: created, Command: c}.Encode()
+	b, err := inventory.Envelope{Asker: by, At: created, Command: c}.Encode()
 	if err != nil {
 		return inventory.Result{}, err
 	}
@@ -65,7 +65,7 @@ func (h *testHead) Propose(_ context.Context, by string, c inventory.Command) (i
 }
 
 func (h *testHead) propose(c inventory.Command) error {
-	_, err := h.Propose(context.Background(), "test", c)
+	_, err := h.Propose(context.Background(), inventory.Asker{By: "test"}, c)
 	return err
 }
 
@@ -148,7 +148,7 @@ func (h *testHead) Init(ctx context.Context, r api.InitRequest) (api.InitReply, 
 		Name: "h1", Address: r.FrontendAddress, Joined: created,
 		Addresses: []netip.Prefix{netip.PrefixFrom(r.FrontendAddress, 16)},
 	}
-	_, err := h.Propose(ctx, "root", inventory.InitCluster{Cluster: c, Head: head})
+	_, err := h.Propose(ctx, inventory.Asker{By: "root"}, inventory.InitCluster{Cluster: c, Head: head})
 	return api.InitReply{UUID: testUUID, Head: "h1", Credential: "a credential\n"}, err
 }
 
@@ -162,7 +162,7 @@ func (h *testHead) Join(_ context.Context, r api.JoinRequest) error {
 	return nil
 }
 
-func (h *testHead) Invite(_ context.Context, _ string, r api.InviteRequest) (api.InviteReply, error) {
+func (h *testHead) Invite(_ context.Context, _ inventory.Asker, r api.InviteRequest) (api.InviteReply, error) {
 	return api.InviteReply{Token: "luna1.token", Expires: created.Add(r.TTL)}, nil
 }
 
@@ -174,29 +174,74 @@ func (h *testHead) Credential(_ context.Context, name string) ([]byte, error) {
 	return []byte("credential of " + name + "\n"), nil
 }
 
-func (h *testHead) RemoveHead(ctx context.Context, by, name string) error {
+func (h *testHead) RemoveHead(ctx context.Context, by inventory.Asker, name string) error {
 	_, err := h.Propose(ctx, by, inventory.RemoveHead{Name: name})
 	return err
 }
 
-func (h *testHead) AddOSImage(ctx context.Context, by string, c inventory.AddOSImage) error {
-	if st, err := os.Stat(c.Path); err != nil || !st.IsDir() {
-		return inventory.Errorf(inventory.KindInvalid, "osimage", c.Name, "'%s' is not a valid directory", c.Path)
+func (h *testHead) Prepare(_ context.Context, c inventory.Command) (inventory.Command, error) {
+	switch c := c.(type) {
+	case inventory.AddNetwork:
+		if c.NSHostname == "" {
+			c.NSHostname = "h1"
+		}
+		return c, nil
+	case inventory.AddOSImage:
+		if st, err := os.Stat(c.Path); err != nil || !st.IsDir() {
+			return c, inventory.Errorf(inventory.KindInvalid, "osimage", c.Name, "'%s' is not a valid directory", c.Path)
+		}
+		if c.KernVer == "" {
+			c.KernVer = "6.1.0-9-amd64"
+		}
+		return c, nil
 	}
-	if c.KernVer == "" {
-		c.KernVer = "6.1.0-9-amd64"
-	}
-	_, err := h.Propose(ctx, by, c)
-	return err
+	return c, nil
 }
 
-func (h *testHead) Pack(ctx context.Context, by, image string, progress func(api.PackEvent)) error {
+func (h *testHead) Preview(by inventory.Asker, c inventory.Command) (inventory.Result, []inventory.Change, *inventory.Inventory, error) {
+	r, changes, then := h.machine.Preview(inventory.Envelope{Asker: by, At: created, Command: c})
+	return r, changes, then, nil
+}
+
+func (h *testHead) Kernels(image string) ([]string, error) {
+	if _, ok := h.View().OSImage(image); !ok {
+		return nil, inventory.NotFound("osimage", image)
+	}
+	return []string{"6.1.0-9-amd64", "6.1.0-8-amd64"}, nil
+}
+
+func (h *testHead) Clone(ctx context.Context, by inventory.Asker, image string, r api.CloneRequest, progress func(api.JobEvent)) error {
+	progress(api.JobEvent{Phase: "copy", Done: 20 << 20, Total: 40 << 20})
+	if _, err := h.Propose(ctx, by, inventory.AddOSImage{Name: r.To, Path: r.Path, KernVer: "6.1.0-9-amd64", From: image}); err != nil {
+		return err
+	}
+	progress(api.JobEvent{Phase: api.JobDone})
+	return nil
+}
+
+func (h *testHead) Grab(_ context.Context, image string, r api.GrabRequest, progress func(api.JobEvent)) error {
 	if _, ok := h.View().OSImage(image); !ok {
 		return inventory.NotFound("osimage", image)
 	}
-	progress(api.PackEvent{Phase: "tree", Done: 10 << 20, Total: 40 << 20})
-	progress(api.PackEvent{Phase: "tree", Done: 40 << 20, Total: 40 << 20})
-	progress(api.PackEvent{Phase: "initrd", Message: "dracut in a chroot of the tree"})
+	progress(api.JobEvent{Phase: "grab", Message: "grabbing / of " + r.Host})
+	progress(api.JobEvent{Phase: api.JobDone})
+	return nil
+}
+
+func (h *testHead) Zones(context.Context) (api.Exported, error) {
+	if _, ok := h.View().Cluster(); !ok {
+		return api.Exported{}, inventory.NotFound("cluster", "general")
+	}
+	return api.Exported{Files: []api.ExportedFile{{Path: "/var/named/cluster.luna.zone", Content: "zone\n"}}, Notices: []string{}}, nil
+}
+
+func (h *testHead) Pack(ctx context.Context, by inventory.Asker, image string, _ api.PackRequest, progress func(api.JobEvent)) error {
+	if _, ok := h.View().OSImage(image); !ok {
+		return inventory.NotFound("osimage", image)
+	}
+	progress(api.JobEvent{Phase: "tree", Done: 10 << 20, Total: 40 << 20})
+	progress(api.JobEvent{Phase: "tree", Done: 40 << 20, Total: 40 << 20})
+	progress(api.JobEvent{Phase: "initrd", Message: "dracut in a chroot of the tree"})
 	h.mu.Lock()
 	failing := h.failing
 	h.mu.Unlock()
@@ -208,7 +253,7 @@ func (h *testHead) Pack(ctx context.Context, by, image string, progress func(api
 	if _, err := h.Propose(ctx, by, inventory.PublishVersion{OSImage: image, Version: v, Head: "h1"}); err != nil {
 		return err
 	}
-	progress(api.PackEvent{Phase: "done", Version: v.ID})
+	progress(api.JobEvent{Phase: api.JobDone, Version: v.ID})
 	return nil
 }
 
@@ -236,7 +281,7 @@ func (h *testHead) serve(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := func(*http.Request) api.Caller { return api.Caller{Name: "root@h1", Role: api.RoleLocal} }
+	root := func(*http.Request) api.Caller { return api.Caller{Name: "root", From: "h1", Role: api.RoleLocal} }
 	srv := &http.Server{Handler: api.Handler(h, "test", root), ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {

@@ -138,7 +138,7 @@ func groupAdd(a *app) *cobra.Command {
 		Args:    noArgs,
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			add.Name = s.name
-			return s.Write(ctx, add)
+			return s.change(ctx, add)
 		}),
 	}
 	f := c.Flags()

@@ -2,10 +2,10 @@ package cli
 
 import (
 	"context"
+	"slices"
 
 	"github.com/spf13/cobra"
 
-	"github.com/clustervision/luna/api"
 	"github.com/clustervision/luna/inventory"
 )
 
@@ -81,38 +81,28 @@ func (g *groupChanges) do(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	first := inventory.ChangeGroup{Name: s.name}
-	if err := g.editText(ctx, s, &first); err != nil {
+	change := inventory.ChangeGroup{
+		Name: s.name, Interfaces: actions,
+		OSImage: ifGiven(s, "osimage", g.osimage), Domain: ifGiven(s, "domain", g.domain),
+	}
+	if err := g.editText(ctx, s, &change); err != nil {
 		return err
 	}
-	last := inventory.ChangeGroup{Name: s.name, OSImage: ifGiven(s, "osimage", g.osimage), Domain: ifGiven(s, "domain", g.domain)}
-	if len(actions) == 0 { // then all of it is one command
-		first.OSImage, first.Domain = last.OSImage, last.Domain
-		return s.Write(ctx, first)
-	}
-	if g.editsText() {
-		if err := s.Write(ctx, first); err != nil {
-			return err
-		}
-	}
-	if err := g.changeInterfaces(ctx, s, actions); err != nil {
+	if err := g.editParams(ctx, s, change.Interfaces); err != nil {
 		return err
 	}
-	if last.OSImage == nil && last.Domain == nil {
-		return nil
-	}
-	return s.Write(ctx, last)
+	return s.change(ctx, change)
 }
 
 // editsText tells whether a script or the comment is to be edited.
 func (g *groupChanges) editsText() bool { return g.pre || g.part || g.post || g.comment }
 
 // actions lists what to do to the interface, in 1.2's order.
-func (g *groupChanges) actions(s *session) ([]inventory.ChangeInterface, error) {
-	var list []inventory.ChangeInterface
-	put := func(on bool, c inventory.ChangeInterface) {
+func (g *groupChanges) actions(s *session) ([]inventory.InterfaceChange, error) {
+	var list []inventory.InterfaceChange
+	put := func(on bool, c inventory.InterfaceChange) {
 		if on {
-			c.Group, c.Interface = s.name, g.iface
+			c.Interface = g.iface
 			list = append(list, c)
 		}
 	}
@@ -120,12 +110,12 @@ func (g *groupChanges) actions(s *session) ([]inventory.ChangeInterface, error) 
 	if network == whichever {
 		network = ""
 	}
-	put(g.add, inventory.ChangeInterface{Action: inventory.InterfaceAdd})
-	put(g.del, inventory.ChangeInterface{Action: inventory.InterfaceDelete})
-	put(s.given("setnet"), inventory.ChangeInterface{Action: inventory.InterfaceSetNet, Network: g.setnet, Implicit: g.bmc})
-	put(s.given("delnet"), inventory.ChangeInterface{Action: inventory.InterfaceDelNet, Network: network})
-	put(s.given("rename"), inventory.ChangeInterface{Action: inventory.InterfaceRename, NewName: g.rename})
-	put(g.params && g.iface != "", inventory.ChangeInterface{Action: inventory.InterfaceParams})
+	put(g.add, inventory.InterfaceChange{Action: inventory.InterfaceAdd})
+	put(g.del, inventory.InterfaceChange{Action: inventory.InterfaceDelete})
+	put(s.given("setnet"), inventory.InterfaceChange{Action: inventory.InterfaceSetNet, Network: g.setnet, Implicit: g.bmc})
+	put(s.given("delnet"), inventory.InterfaceChange{Action: inventory.InterfaceDelNet, Network: network})
+	put(s.given("rename"), inventory.InterfaceChange{Action: inventory.InterfaceRename, NewName: g.rename})
+	put(g.params && g.iface != "", inventory.InterfaceChange{Action: inventory.InterfaceParams})
 	switch {
 	case g.iface == "" && len(list) > 0:
 		return nil, usagef("argument --%s: an interface is needed: --interface/-i", list[0].Action)
@@ -159,33 +149,20 @@ func (g *groupChanges) editText(ctx context.Context, s *session, change *invento
 	return err
 }
 
-func (g *groupChanges) changeInterfaces(ctx context.Context, s *session, actions []inventory.ChangeInterface) error {
-	var now api.Group
-	if g.params {
-		var err error
-		if now, err = s.Group(ctx, s.name); err != nil {
-			return err
-		}
+// editParams lets the user edit the parameters of the interface.
+func (g *groupChanges) editParams(ctx context.Context, s *session, actions []inventory.InterfaceChange) error {
+	at := slices.IndexFunc(actions, func(c inventory.InterfaceChange) bool { return c.Action == inventory.InterfaceParams })
+	if at < 0 {
+		return nil
 	}
-	for _, c := range actions {
-		if c.Action == inventory.InterfaceParams {
-			i, has := now.Interfaces[c.Interface]
-			if !has && !g.add {
-				return refusef("group", s.name, "No such interface '%s'", c.Interface)
-			}
-			text, err := g.editor.edit(ctx, s, i.Params, c.Interface+".conf")
-			if err != nil {
-				return err
-			}
-			c.Params = text
-		}
-		notice, err := s.ChangeInterface(ctx, c)
-		if err != nil {
-			return err
-		}
-		if notice != "" {
-			s.note("INFO:%s:%s", logger(s.cmd, ""), notice)
-		}
+	now, err := s.Group(ctx, s.name)
+	if err != nil {
+		return err
 	}
-	return nil
+	i, has := now.Interfaces[g.iface]
+	if !has && !g.add {
+		return refusef("group", s.name, "No such interface '%s'", g.iface)
+	}
+	actions[at].Params, err = g.editor.edit(ctx, s, i.Params, g.iface+".conf")
+	return err
 }

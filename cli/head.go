@@ -126,7 +126,7 @@ func headRemove(a *app) *cobra.Command {
 back only by a new invitation. One that is merely down needs no removal.`,
 		Example: "  luna head remove h3",
 		RunE: a.do(func(ctx context.Context, s *session) error {
-			return s.Write(ctx, inventory.RemoveHead{Name: s.name})
+			return s.RemoveHead(ctx, s.name)
 		}),
 	})
 }

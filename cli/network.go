@@ -145,7 +145,7 @@ func networkAdd(a *app) *cobra.Command {
 					return err
 				}
 			}
-			return s.Write(ctx, add)
+			return s.change(ctx, add)
 		}),
 	}
 	f := c.Flags()
@@ -219,7 +219,7 @@ ADDRESS or PREFIX moves every address of the network with it.`,
 			if change.Release, err = parseAddrs(s.name, release); err != nil {
 				return err
 			}
-			return s.Write(ctx, change)
+			return s.change(ctx, change)
 		}),
 	})
 	f := c.Flags()

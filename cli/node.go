@@ -197,7 +197,7 @@ func nodeTable(n api.Node, now time.Time) *table {
 	fields := map[string]any{
 		"group": ref(n.Group), "mac": orNil(string(n.MAC)), "interfaces": nodeInterfacesCell(n),
 		"localboot": n.LocalBoot, "setupbmc": n.SetupBMC, "service": n.Service,
-		"switch": nil, "port": nil,
+		"switch": ref(n.Switch), "port": n.Port,
 	}
 	if n.Status != nil {
 		fields["status"] = statusCell(n.Status, now)
@@ -253,11 +253,11 @@ group. The names are printed, one a line.`,
 					return err
 				}
 			}
-			names, err := s.AddNodes(ctx, r)
-			if err != nil {
-				return err
+			w, err := s.AddNodes(ctx, r)
+			if err == nil && !s.DryRun {
+				return writeText(s.stdout(), strings.Join(w.Names, "\n"))
 			}
-			return writeText(s.stdout(), strings.Join(names, "\n"))
+			return s.done(w, err)
 		}),
 	}
 	f := c.Flags()
@@ -334,7 +334,7 @@ each address for which that group has an interface in the same network.`,
 				}
 				r.Comment = &text
 			}
-			return s.ChangeNodes(ctx, s.name, r)
+			return s.done(s.ChangeNodes(ctx, s.name, r))
 		}),
 	})
 	f := c.Flags()
@@ -355,6 +355,6 @@ func nodeDelete(a *app) *cobra.Command {
 		Use:     "delete NAME",
 		Short:   "Delete nodes, all or none, and free their addresses",
 		Example: "  luna node delete node[001-003]",
-		RunE:    a.do(func(ctx context.Context, s *session) error { return s.DeleteNodes(ctx, s.name) }),
+		RunE:    a.do(func(ctx context.Context, s *session) error { return s.done(s.DeleteNodes(ctx, s.name)) }),
 	})
 }

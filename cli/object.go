@@ -26,11 +26,11 @@ func deleteCommand(a *app, object string) *cobra.Command {
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			switch object {
 			case "network":
-				return s.Write(ctx, inventory.DeleteNetwork{Name: s.name})
+				return s.change(ctx, inventory.DeleteNetwork{Name: s.name})
 			case "osimage":
-				return s.Write(ctx, inventory.DeleteOSImage{Name: s.name})
+				return s.change(ctx, inventory.DeleteOSImage{Name: s.name})
 			default:
-				return s.Write(ctx, inventory.DeleteGroup{Name: s.name})
+				return s.change(ctx, inventory.DeleteGroup{Name: s.name})
 			}
 		}),
 	})
@@ -43,7 +43,7 @@ func renameCommand(a *app, object string) *cobra.Command {
 		Short:   "Give the " + object + " another name; whatever refers to it goes on doing so",
 		Example: "  luna " + object + " rename old --newname new",
 		RunE: a.do(func(ctx context.Context, s *session) error {
-			return s.Write(ctx, inventory.Rename{Object: object, Name: s.name, NewName: to})
+			return s.change(ctx, inventory.Rename{Object: object, Name: s.name, NewName: to})
 		}),
 	})
 	c.Flags().StringVar(&to, "newname", "", "the new name (--nn in short)")

@@ -119,7 +119,7 @@ and dracut, nothing else. It is not booted before luna osimage pack.`,
 			if add.Path, err = a.treePath(add.Path); err != nil {
 				return err
 			}
-			return s.Write(ctx, add)
+			return s.change(ctx, add)
 		}),
 	}
 	f := c.Flags()
@@ -175,7 +175,7 @@ func osimageChange(a *app) *cobra.Command {
 				}
 				*to = &text
 			}
-			return s.Write(ctx, change)
+			return s.change(ctx, change)
 		}),
 	})
 	f := c.Flags()

@@ -31,7 +31,7 @@ Ctrl-C while packing gives up; while waiting, it only ends the wait.`,
 		Example: "  luna osimage pack compute",
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			p := newProgress(s.cmd.ErrOrStderr(), s.name)
-			version, err := s.within(0).Pack(ctx, s.name, p.show)
+			version, err := s.within(0).Pack(ctx, s.name, api.PackRequest{}, p.show)
 			p.end()
 			if err != nil {
 				return err
@@ -126,7 +126,7 @@ func newProgress(w io.Writer, image string) *progress {
 	return &progress{w: w, image: image, terminal: isTerminal(w), now: time.Now}
 }
 
-func (p *progress) show(e api.PackEvent) {
+func (p *progress) show(e api.JobEvent) {
 	line := fmt.Sprintf("pack %s: %s", p.image, e.Phase)
 	switch {
 	case e.Total > 0:
@@ -152,7 +152,7 @@ func (p *progress) show(e api.PackEvent) {
 
 // due tells whether a log wants a line: for a new phase and for words at once,
 // else when a tenth more is done, and not too often.
-func (p *progress) due(e api.PackEvent) bool {
+func (p *progress) due(e api.JobEvent) bool {
 	tenth, now := int64(0), p.now()
 	if e.Total > 0 {
 		tenth = e.Done * 10 / e.Total

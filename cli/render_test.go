@@ -156,16 +156,16 @@ func TestProgressInALog(t *testing.T) {
 	now := created
 	p := &progress{w: &b, image: "compute", now: func() time.Time { return now }}
 	for percent := range int64(101) {
-		p.show(api.PackEvent{Phase: "tree", Done: percent << 20, Total: 100 << 20})
+		p.show(api.JobEvent{Phase: "tree", Done: percent << 20, Total: 100 << 20})
 		now = now.Add(300 * time.Millisecond)
 	}
-	p.show(api.PackEvent{Phase: "initrd", Message: "dracut"})
-	p.show(api.PackEvent{Phase: "describe", Done: 5 << 20})
+	p.show(api.JobEvent{Phase: "initrd", Message: "dracut"})
+	p.show(api.JobEvent{Phase: "describe", Done: 5 << 20})
 	for range 20 {
 		now = now.Add(time.Second)
-		p.show(api.PackEvent{Phase: "describe", Done: 6 << 20})
+		p.show(api.JobEvent{Phase: "describe", Done: 6 << 20})
 	}
-	p.show(api.PackEvent{Phase: "done", Version: "v"})
+	p.show(api.JobEvent{Phase: "done", Version: "v"})
 	p.end()
 	want := `pack compute: tree 0% (0 B of 100 MiB)
 pack compute: tree 17% (17 MiB of 100 MiB)
@@ -188,11 +188,11 @@ pack compute: describe (6.0 MiB)
 func TestProgressOnATerminal(t *testing.T) {
 	var b strings.Builder
 	p := &progress{w: &b, image: "compute", terminal: true, now: time.Now}
-	p.show(api.PackEvent{Phase: "tree", Done: 1, Total: 2})
-	p.show(api.PackEvent{Phase: "tree", Done: 2, Total: 2})
-	p.show(api.PackEvent{Phase: "initrd", Message: "dracut"})
-	p.show(api.PackEvent{Phase: "publish"})
-	p.show(api.PackEvent{Phase: "done"})
+	p.show(api.JobEvent{Phase: "tree", Done: 1, Total: 2})
+	p.show(api.JobEvent{Phase: "tree", Done: 2, Total: 2})
+	p.show(api.JobEvent{Phase: "initrd", Message: "dracut"})
+	p.show(api.JobEvent{Phase: "publish"})
+	p.show(api.JobEvent{Phase: "done"})
 	p.end()
 	want := "\rpack compute: tree 50% (1 B of 2 B)\x1b[K\rpack compute: tree 100% (2 B of 2 B)\x1b[K\rpack compute: initrd: dracut\x1b[K\n\rpack compute: publish\x1b[K\n"
 	if diff := cmp.Diff(want, b.String()); diff != "" {

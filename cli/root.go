@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/inventory"
 )
 
 // DefaultServer is the head that the commands talk to unless --server or
@@ -26,6 +27,7 @@ type app struct {
 	credential string
 	timeout    time.Duration
 	debug      bool
+	dryRun     bool
 }
 
 // Root gives the tree of all commands, with extra ones of the caller beside
@@ -59,6 +61,7 @@ exists already, or a value is bad.`,
 	p.StringVar(&a.server, "server", "", "the head to talk to: unix:///PATH or https://HOST[:7051] (default $LUNA_SERVER, or "+DefaultServer+")")
 	p.StringVar(&a.credential, "credential", "", "file with an admin credential for https (default $LUNA_CREDENTIAL, or all of ~/.luna/*.pem and /etc/luna/admin.pem)")
 	p.DurationVar(&a.timeout, "timeout", 30*time.Second, "how long to wait for each answer; 0 waits for ever")
+	p.BoolVar(&a.dryRun, "dry-run", false, "change nothing, and tell what would change")
 	// As in 1.2, --debug stands before OBJECT: behind it -d means other things.
 	root.Flags().BoolVarP(&a.debug, "debug", "d", false, "show on stderr what is asked of the head (before OBJECT)")
 	root.AddCommand(clusterCommand(a), networkCommand(a), osimageCommand(a), groupCommand(a), nodeCommand(a), headCommand(a), joinCommand(a))
@@ -148,6 +151,7 @@ func (a *app) do(fn func(ctx context.Context, s *session) error) func(*cobra.Com
 		if s.Client, err = a.connect(cmd.ErrOrStderr()); err != nil {
 			return err
 		}
+		s.DryRun = a.dryRun
 		return fn(cmd.Context(), s)
 	}
 }
@@ -157,7 +161,29 @@ func (a *app) do(fn func(ctx context.Context, s *session) error) func(*cobra.Com
 func (s *session) within(limit time.Duration) *api.Client {
 	t := *s.HTTP.Transport.(*transport)
 	t.timeout = limit
-	return &api.Client{HTTP: &http.Client{Transport: &t}, Base: s.Base}
+	return &api.Client{HTTP: &http.Client{Transport: &t}, Base: s.Base, DryRun: s.DryRun}
+}
+
+// change puts a plain change through.
+func (s *session) change(ctx context.Context, c inventory.Command) error {
+	return s.done(s.Write(ctx, c))
+}
+
+// done tells what a change did, as far as there is something to tell: in a dry
+// run what it would do.
+func (s *session) done(w api.Written, err error) error {
+	if err != nil {
+		return err
+	}
+	if w.Notice != "" {
+		for _, line := range strings.Split(w.Notice, "\n") {
+			s.note("INFO:%s:%s", logger(s.cmd, ""), line)
+		}
+	}
+	if s.DryRun {
+		return printChanges(s.stdout(), w.Changes)
+	}
+	return nil
 }
 
 func (s *session) stdout() io.Writer { return s.cmd.OutOrStdout() }

@@ -188,7 +188,7 @@ func (h *Head) Do(tb testing.TB, commands ...inventory.Command) {
 func (h *Head) TryDo(c inventory.Command) (inventory.Result, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	r, err := h.Propose(ctx, "test", c)
+	r, err := h.Propose(ctx, inventory.Asker{By: "test"}, c)
 	if err == nil && r.Error != nil {
 		err = r.Error
 	}

@@ -15,6 +15,22 @@ heads=({{range $i, $h := .Heads}}{{if $i}} {{end}}{{$h}}{{end}})
 
 # --- install.prescript
 {{.PreScript}}
+{{- with .BMC}}
+
+# --- install.setupbmc
+modprobe -a ipmi_devintf ipmi_si ipmi_msghandler
+{{- if .Address.IsValid}}
+ipmitool lan set {{.NetChannel}} ipsrc static
+ipmitool lan set {{.NetChannel}} ipaddr {{.Address.Addr}}
+ipmitool lan set {{.NetChannel}} netmask {{netmask .Address}}
+ipmitool lan set {{.NetChannel}} defgw ipaddr {{if .Gateway.IsValid}}{{.Gateway}}{{else}}0.0.0.0{{end}}
+{{- end}}
+ipmitool user set name {{.UserID}} {{quote .User}}
+ipmitool user set password {{.UserID}} {{quote .Password}}
+ipmitool channel setaccess {{.MgmtChannel}} {{.UserID}} link=on ipmi=on callin=on privilege=4
+ipmitool user enable {{.UserID}}
+ipmitool mc reset cold
+{{- end}}
 
 # --- install.partscript
 {{.PartScript}}
