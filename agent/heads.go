@@ -19,7 +19,7 @@ func (a *Agent) View() *inventory.Inventory { return a.machine.View() }
 
 // Self tells how this head is.
 func (a *Agent) Self(context.Context) (api.HeadStatus, error) {
-	s := api.HeadStatus{Name: a.cfg.Name, Version: a.cfg.Version, Warnings: []string{}, Progress: map[string]float64{}}
+	s := api.HeadStatus{Name: a.cfg.Name, Version: a.cfg.Version, Warnings: []string{}, Progress: map[string]api.Progress{}}
 	m, err := a.self()
 	if err != nil {
 		return s, nil
@@ -114,15 +114,17 @@ func (a *Agent) Heads(ctx context.Context) ([]api.Head, error) {
 
 // Progress gives the running downloads of the nodes, from whichever head they
 // report to.
-func (a *Agent) Progress(ctx context.Context, _ []string) map[string]float64 {
+func (a *Agent) Progress(ctx context.Context, _ []string) map[string]api.Progress {
 	m, err := a.self()
 	if err != nil {
 		return nil
 	}
 	all := m.reports.progress()
 	for _, s := range m.askEach(ctx) {
-		for node, percent := range s.Progress {
-			all[node] = max(all[node], percent)
+		for node, p := range s.Progress {
+			if mine, ok := all[node]; !ok || p.Age < mine.Age {
+				all[node] = p
+			}
 		}
 	}
 	return all

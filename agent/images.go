@@ -198,3 +198,16 @@ func (m *member) knownArtifact(infoHash string) bool {
 func (m *member) artifactPath(sum string) (string, bool) {
 	return m.store.Path(sum), m.store.Has(sum)
 }
+
+// trackerSettings gives what the administrator set of the tracker. 1.2's own
+// interval stands for Luna's, which was measured.
+func (m *member) trackerSettings() (interval time.Duration, neighbours int) {
+	c, ok := m.machine.View().Cluster()
+	if !ok {
+		return 0, 0
+	}
+	if s := c.Services.TrackerInterval; s != inventory.DefaultServices().TrackerInterval {
+		interval = time.Duration(s) * time.Second
+	}
+	return interval, c.Services.TrackerMaxPeers
+}

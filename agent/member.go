@@ -86,7 +86,7 @@ func newMember(cfg Config, machine *fsm.Machine, id *identity) (_ *member, err e
 	}); err != nil {
 		return nil, fmt.Errorf("open the swarm: %w", err)
 	}
-	m.tracker = swarm.NewTracker(swarm.TrackerConfig{Known: m.knownArtifact, Swarm: m.swarm})
+	m.tracker = swarm.NewTracker(swarm.TrackerConfig{Known: m.knownArtifact, Swarm: m.swarm, Tuned: m.trackerSettings})
 	if m.peer, err = consensus.New(consensus.Config{
 		Name: cfg.Name, Dir: filepath.Join(cfg.DataDir, "raft"), Bind: cfg.Bind, Advertise: m.address,
 		RaftPort: cfg.RaftPort, GossipPort: cfg.GossipPort, GossipKey: id.GossipKey,

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/clustervision/luna/api"
 	"github.com/clustervision/luna/boot"
 	"github.com/clustervision/luna/inventory"
 )
@@ -65,16 +66,17 @@ func (r *reports) add(s inventory.NodeStatus, p float64) {
 }
 
 // progress gives the downloads of which a node spoke in the last half minute.
-func (r *reports) progress() map[string]float64 {
+func (r *reports) progress() map[string]api.Progress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := map[string]float64{}
+	out := map[string]api.Progress{}
 	for node, p := range r.percent {
-		if time.Since(p.at) > 30*time.Second {
+		age := time.Since(p.at)
+		if age > 30*time.Second {
 			delete(r.percent, node)
 			continue
 		}
-		out[node] = p.value
+		out[node] = api.Progress{Percent: p.value, Age: age.Seconds()}
 	}
 	return out
 }

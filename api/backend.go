@@ -29,9 +29,9 @@ type Backend interface {
 	Self(ctx context.Context) (HeadStatus, error)
 	// Heads tells of every head, as seen from this one.
 	Heads(ctx context.Context) ([]Head, error)
-	// Progress gives the percentage of a node's running download, if any head
+	// Progress gives how far nodes are with their downloads, if any head
 	// heard of one.
-	Progress(ctx context.Context, nodes []string) map[string]float64
+	Progress(ctx context.Context, nodes []string) map[string]Progress
 
 	// Init makes a cluster of this one head and gives the admin credential.
 	Init(ctx context.Context, r InitRequest) (InitReply, error)
@@ -78,7 +78,13 @@ type HeadStatus struct {
 	AppliedIndex uint64             `json:"applied_index"`
 	CommitIndex  uint64             `json:"commit_index"`
 	Warnings     []string           `json:"warnings" doc:"what is wrong on this head, in words"`
-	Progress     map[string]float64 `json:"progress" doc:"running downloads of nodes that reported here, in percent"`
+	Progress     map[string]Progress `json:"progress" doc:"running downloads of nodes that reported here"`
+}
+
+// Progress is how far a node is with its download.
+type Progress struct {
+	Percent float64 `json:"percent" doc:"0 to 100"`
+	Age     float64 `json:"age" doc:"seconds since the node said so"`
 }
 
 // InitRequest is luna cluster init.

@@ -181,6 +181,7 @@ type Addresses struct {
 type Status struct {
 	Stage   string    `json:"stage"`
 	Percent float64   `json:"percent" doc:"of the download, 0 to 100"`
+	Age     float64   `json:"age" doc:"seconds since the node told that percentage"`
 	Time    time.Time `json:"time"`
 	Head    string    `json:"head" doc:"the head that it was reported to"`
 	Failed  bool      `json:"failed"`

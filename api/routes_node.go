@@ -129,9 +129,9 @@ func (s *server) fillProgress(ctx context.Context, nodes []Node) {
 	if len(names) == 0 {
 		return
 	}
-	for name, percent := range s.b.Progress(ctx, names) {
+	for name, p := range s.b.Progress(ctx, names) {
 		if i, ok := at[name]; ok {
-			nodes[i].Status.Percent = percent
+			nodes[i].Status.Percent, nodes[i].Status.Age = p.Percent, p.Age
 		}
 	}
 }

@@ -90,7 +90,7 @@ func (h *testHead) Forwarded(context.Context, []byte) (api.Applied, error) {
 func (h *testHead) Self(context.Context) (api.HeadStatus, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := api.HeadStatus{Name: "h1", Warnings: []string{}, Progress: map[string]float64{}}
+	s := api.HeadStatus{Name: "h1", Warnings: []string{}, Progress: map[string]api.Progress{}}
 	if _, ok := h.machine.View().Cluster(); ok {
 		s.Member, s.Leader, s.AppliedIndex, s.CommitIndex = true, "h1", h.index, h.index
 	}
@@ -124,10 +124,10 @@ func (h *testHead) Heads(context.Context) ([]api.Head, error) {
 	return all, nil
 }
 
-func (h *testHead) Progress(_ context.Context, nodes []string) map[string]float64 {
-	p := map[string]float64{}
+func (h *testHead) Progress(_ context.Context, nodes []string) map[string]api.Progress {
+	p := map[string]api.Progress{}
 	for _, n := range nodes {
-		p[n] = 66.666
+		p[n] = api.Progress{Percent: 66.666, Age: 3}
 	}
 	return p
 }

@@ -29,6 +29,8 @@ type TrackerConfig struct {
 	// Interval is how often peers shall announce themselves; one that misses three is forgotten.
 	// Default 8 s.
 	Interval time.Duration
+	// Tuned, if not nil, gives an Interval and a bound on Neighbours for now; 0 leaves what is above.
+	Tuned func() (interval time.Duration, neighbours int)
 	// Neighbours is the most peers named in one answer, beside this head. Default 10: with three heads
 	// a node hears of up to thirty, more than it connects to.
 	Neighbours int
@@ -135,7 +137,25 @@ func (t *Tracker) Peers(infoHash string) []PeerStatus {
 }
 
 // lifetime is how long a peer is known after its last announce.
-func (t *Tracker) lifetime() time.Duration { return 3 * t.cfg.Interval }
+func (t *Tracker) lifetime() time.Duration { return 3 * t.interval() }
+
+func (t *Tracker) interval() time.Duration {
+	if t.cfg.Tuned != nil {
+		if d, _ := t.cfg.Tuned(); d > 0 {
+			return d
+		}
+	}
+	return t.cfg.Interval
+}
+
+func (t *Tracker) neighbours() int {
+	if t.cfg.Tuned != nil {
+		if _, n := t.cfg.Tuned(); n > 0 {
+			return min(n, t.neighbours())
+		}
+	}
+	return t.cfg.Neighbours
+}
 
 // announcement is a request to announce, understood.
 type announcement struct {
@@ -149,7 +169,7 @@ type announcement struct {
 // parseAnnounce reads the query of BEP 3.
 func (t *Tracker) parseAnnounce(r *http.Request) (announcement, error) {
 	q := r.URL.Query()
-	a := announcement{want: t.cfg.Neighbours, event: q.Get("event"), compact: q.Get("compact") == "1", withID: q.Get("no_peer_id") != "1"}
+	a := announcement{want: t.neighbours(), event: q.Get("event"), compact: q.Get("compact") == "1", withID: q.Get("no_peer_id") != "1"}
 	hash := q.Get("info_hash")
 	if len(hash) != hashLen {
 		return a, fmt.Errorf("info_hash has %d bytes, not 20", len(hash))
@@ -171,7 +191,7 @@ func (t *Tracker) parseAnnounce(r *http.Request) (announcement, error) {
 	}
 	if v := q.Get("numwant"); v != "" {
 		if n, err := strconv.Atoi(v); err == nil && n >= 0 {
-			a.want = min(n, t.cfg.Neighbours)
+			a.want = min(n, t.neighbours())
 		}
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
@@ -262,7 +282,7 @@ func (t *Tracker) self(r *http.Request, a announcement) (*peer, bool) {
 func (t *Tracker) answer(s *swarmOf, a announcement, peers []*peer) map[string]any {
 	seeders := s.seeders()
 	out := map[string]any{
-		"interval":     int64(t.cfg.Interval / time.Second),
+		"interval":     int64(t.interval() / time.Second),
 		"min interval": int64(1),
 		"complete":     seeders,
 		"incomplete":   int64(len(s.order)) - seeders,
