@@ -21,6 +21,7 @@ type Plan struct {
 	Root         PlanArtifact    `json:"root"`
 	Heads        []string        `json:"heads"` // "address:port" of every live head, in this node's order
 	Interfaces   []PlanInterface `json:"interfaces"`
+	BMC          *PlanBMC        `json:"bmc,omitempty"` // nil: the node's BMC is left as it is
 	PreScript    string          `json:"prescript"`
 	PartScript   string          `json:"partscript"`
 	PostScript   string          `json:"postscript"`
@@ -47,13 +48,24 @@ type PlanInterface struct {
 	Params    string         `json:"params,omitempty"` // free lines of the administrator, for the interface's file
 }
 
+// PlanBMC is how the node sets up its own BMC, from inside.
+type PlanBMC struct {
+	NetChannel  int          `json:"netchannel"`       // the channel whose address is set
+	MgmtChannel int          `json:"mgmtchannel"`      // the channel on which the user may log in
+	UserID      int          `json:"userid"`           // the user's number in the BMC
+	User        string       `json:"user"`             // at most 16 bytes
+	Password    string       `json:"password"`         // at most 20 bytes
+	Address     netip.Prefix `json:"address,omitzero"` // IPv4; zero if the node has no BMC interface: the BMC's own is left
+	Gateway     netip.Addr   `json:"gateway,omitzero"` // IPv4; zero: none
+}
+
 // Report is what a node tells any live head at each stage, and every few
 // seconds while it downloads.
 type Report struct {
 	Stage   string  `json:"stage"`             // "install.download", ... as in 1.2
 	Percent float64 `json:"percent,omitempty"` // 0..100 of the download
 	Version string  `json:"version,omitempty"` // the image version it installs
-	Failed  bool    `json:"failed,omitempty"`  // the stage failed and will be tried again
+	Failed  bool    `json:"failed,omitempty"`  // the stage failed and will be tried again; StageSetupBMC alone is passed over
 	Message string  `json:"message,omitempty"` // the last lines of a failed stage
 }
 
@@ -61,6 +73,7 @@ type Report struct {
 const (
 	StageRequest    = "install.request"
 	StagePreScript  = "install.prescript"
+	StageSetupBMC   = "install.setupbmc" // only where the plan has a BMC
 	StagePartScript = "install.partscript"
 	StageDownload   = "install.download"
 	StageUnpack     = "install.unpack"

@@ -10,7 +10,8 @@
 //   - It ends in success only when the tree is whole, proven against the hash in
 //     the plan, configured, and on disk where there is a disk. Any stage that
 //     fails is reported with its last lines and the installation starts again
-//     from the plan. Nobody sits in front of a node.
+//     from the plan; the BMC's alone is reported and passed over. Nobody sits in
+//     front of a node.
 //   - No single head is needed at any moment. Every request walks the list of
 //     heads with short timeouts, and reports are sent beside the installation,
 //     which never waits for them.

@@ -62,7 +62,9 @@ type Installer struct {
 	reporter *reporter
 	network  *network
 	target   *target
-	workDir  string // for scripts
+	workDir  string                                    // for scripts
+	makeBMC  func(context.Context, boot.PlanBMC) error // nil: this machine's is left alone
+	madeBMC  boot.PlanBMC                              // as it was set up, in an earlier attempt; zero before
 }
 
 // New prepares an installation. It fails only if there is nothing to install to.
@@ -103,6 +105,9 @@ func New(cfg Config) (*Installer, error) {
 		network: newNetwork(cfg.Boot, cfg.Logger),
 	}
 	in.reporter = newReporter(in.heads.report, cfg.Logger)
+	if !cfg.Simulated {
+		in.makeBMC = newBMCSetup(cfg.Logger).run
+	}
 	return in, nil
 }
 
@@ -219,6 +224,7 @@ func (a *attempt) run(ctx context.Context) error {
 		{"", a.bringUp}, // nobody can be told about it
 		{boot.StageRequest, a.request},
 		{boot.StagePreScript, a.preScript},
+		{"", a.setupBMC}, // tells its stage itself: not every node has it
 		{boot.StagePartScript, a.partScript},
 		{boot.StageDownload, a.fetch}, // and unpack
 		{boot.StageSetNet, a.setNet},
@@ -290,6 +296,29 @@ func (a *attempt) request(ctx context.Context) error {
 
 func (a *attempt) preScript(ctx context.Context) error {
 	return a.script(ctx, boot.StagePreScript, "prescript", a.plan.PreScript)
+}
+
+// setupBMC sets up the machine's BMC, if the plan says how. It never fails but by
+// an interruption: a node computes without its BMC. The heads are told.
+func (a *attempt) setupBMC(ctx context.Context) error {
+	if a.plan.BMC == nil {
+		return nil
+	}
+	a.stage(boot.StageSetupBMC)
+	if a.makeBMC == nil || *a.plan.BMC == a.madeBMC {
+		return nil
+	}
+	err := a.makeBMC(ctx, *a.plan.BMC)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		a.log.Warn("the BMC is not set up, the installation goes on", "error", err)
+		a.reporter.tell(boot.Report{Stage: boot.StageSetupBMC, Version: a.plan.ImageVersion, Failed: true, Message: err.Error()})
+	default:
+		a.madeBMC = *a.plan.BMC
+	}
+	return nil
 }
 
 func (a *attempt) partScript(ctx context.Context) error {
