@@ -71,13 +71,13 @@ type Applied struct {
 
 // HeadStatus is how a head says it is.
 type HeadStatus struct {
-	Name         string             `json:"name"`
-	Member       bool               `json:"member" doc:"false before luna cluster init or luna join"`
-	Version      string             `json:"version"`
-	Leader       string             `json:"leader" doc:"name of the head that leads, empty if none is known"`
-	AppliedIndex uint64             `json:"applied_index"`
-	CommitIndex  uint64             `json:"commit_index"`
-	Warnings     []string           `json:"warnings" doc:"what is wrong on this head, in words"`
+	Name         string              `json:"name"`
+	Member       bool                `json:"member" doc:"false before luna cluster init or luna join"`
+	Version      string              `json:"version"`
+	Leader       string              `json:"leader" doc:"name of the head that leads, empty if none is known"`
+	AppliedIndex uint64              `json:"applied_index"`
+	CommitIndex  uint64              `json:"commit_index"`
+	Warnings     []string            `json:"warnings" doc:"what is wrong on this head, in words"`
 	Progress     map[string]Progress `json:"progress" doc:"running downloads of nodes that reported here"`
 }
 

@@ -85,28 +85,12 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	return resp, nil
 }
 
-// readError gives the refusal in an answer. What the HTTP layer itself refused
-// (a malformed body) comes as RFC 9457 problem details.
+// readError gives the refusal in an answer.
 func readError(resp *http.Response) error {
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	var e struct {
-		inventory.Error
-		Detail string `json:"detail"`
-		Errors []struct {
-			Message  string `json:"message"`
-			Location string `json:"location"`
-		} `json:"errors"`
-	}
-	if json.Unmarshal(b, &e) == nil {
-		if e.Kind != "" {
-			return &e.Error
-		}
-		if e.Detail != "" {
-			for _, d := range e.Errors {
-				e.Detail += fmt.Sprintf("; %s: %s", d.Location, d.Message)
-			}
-			return inventory.Errorf(inventory.KindInvalid, "", "", "%s", e.Detail)
-		}
+	var e inventory.Error
+	if json.Unmarshal(b, &e) == nil && e.Kind != "" {
+		return &e
 	}
 	return inventory.Errorf(inventory.KindInternal, "", "", "unexpected answer %s: %s", resp.Status, bytes.TrimSpace(b))
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -53,22 +55,55 @@ func StatusOf(k inventory.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// refusal is an inventory.Error on its way out.
-type refusal struct{ e *inventory.Error }
+// Refusal is the body of every answer that is none.
+type Refusal = inventory.Error
 
-func (r refusal) Error() string                { return r.e.Error() }
-func (r refusal) GetStatus() int               { return StatusOf(r.e.Kind) }
-func (r refusal) MarshalJSON() ([]byte, error) { return json.Marshal(r.e) }
-func (refusal) ContentType(string) string      { return "application/json" }
+// refusal is a Refusal on its way out.
+type refusal struct {
+	Refusal
+	status int // 0: that of the kind
+}
+
+func (r *refusal) GetStatus() int {
+	if r.status != 0 {
+		return r.status
+	}
+	return StatusOf(r.Kind)
+}
+
+// ContentType makes refusals plain JSON, and not the problem details (RFC 9457)
+// that they do not look like.
+func (*refusal) ContentType(string) string { return "application/json" }
+
+// malformed is a refusal of the HTTP layer itself: a body that is no JSON, a
+// field that is unknown.
+func malformed(status int, message string, errs ...error) huma.StatusError {
+	r := &refusal{Refusal{Kind: inventory.KindInvalid, Text: message}, status}
+	if status >= http.StatusInternalServerError {
+		r.Kind = inventory.KindInternal
+	}
+	for _, err := range errs {
+		if d, ok := err.(huma.ErrorDetailer); ok { //nolint:errorlint // an interface of the library, never wrapped
+			r.Text += fmt.Sprintf("; %s: %s", d.ErrorDetail().Location, d.ErrorDetail().Message)
+		} else if err != nil {
+			r.Text += "; " + err.Error()
+		}
+	}
+	return r
+}
+
+// plainErrors makes the library speak of errors as malformed does. It has no
+// other way to say so than for the whole process.
+var plainErrors = sync.OnceFunc(func() { huma.NewError = malformed })
 
 func refuse(err error) error {
 	if err == nil {
 		return nil
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return refusal{inventory.Errorf(inventory.KindUnavailable, "", "", "gave up waiting: %v", err)}
+		return &refusal{Refusal: *inventory.Errorf(inventory.KindUnavailable, "", "", "gave up waiting: %v", err)}
 	}
-	return refusal{inventory.AsError(err)}
+	return &refusal{Refusal: *inventory.AsError(err)}
 }
 
 type callerKey struct{}
@@ -81,12 +116,9 @@ type server struct {
 
 // Handler serves a head's API. who tells from the connection who asks.
 func Handler(b Backend, version string, who func(*http.Request) Caller) http.Handler {
+	plainErrors()
 	mux := http.NewServeMux()
-	config := huma.DefaultConfig("Luna", version)
-	config.DocsPath, config.SchemasPath = "", ""
-	config.OpenAPIPath = "/v1/openapi"
-	config.CreateHooks = nil // no $schema member in answers
-	s := &server{b: b, api: humago.New(mux, config)}
+	s := &server{b: b, api: humago.New(mux, describe(version))}
 	describeTypes(s.api.OpenAPI().Components.Schemas)
 	s.cluster()
 	s.networks()
@@ -157,10 +189,10 @@ func on[I, O any](s *server, min Role, method, path, summary string, do func(ctx
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		c := caller(ctx)
 		if c.Role < min {
-			return nil, refusal{inventory.Errorf(inventory.KindDenied, "", "", "'%s' may not do this: %s", c.Name, mayDo(min))}
+			return nil, refuse(inventory.Errorf(inventory.KindDenied, "", "", "'%s' may not do this: %s", c.Name, mayDo(min)))
 		}
 		if dry, _ := ctx.Value(dryRunKey{}).(bool); dry && !writes && method != http.MethodGet {
-			return nil, refusal{inventory.Errorf(inventory.KindInvalid, "", "", "this cannot be tried dry: nothing was done")}
+			return nil, refuse(inventory.Errorf(inventory.KindInvalid, "", "", "this cannot be tried dry: nothing was done"))
 		}
 		out, err := do(ctx, in)
 		return out, refuse(err)
@@ -172,6 +204,7 @@ func operation(method, path, summary string) huma.Operation {
 	return huma.Operation{
 		OperationID: strings.ToLower(method) + strings.NewReplacer("/v1/", "-", "/", "-", "{", "", "}", "").Replace(path),
 		Method:      method, Path: path, Summary: summary, Tags: []string{noun},
+		Hidden:       strings.HasPrefix(path, "/v1/admissions") || strings.HasPrefix(path, "/v1/commands"), // between heads
 		MaxBodyBytes: 64 << 20, BodyReadTimeout: -1,
 	}
 }
