@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"bmc":              {},
 	"boot/tftp":        {},
 	"fsm":              {"inventory"},
+	"legacy":           {"inventory"},
 	"api":              {"inventory"},
 	"boot":             {"inventory"},
 	"boot/dhcp":        {"inventory", "boot"},
@@ -55,6 +56,7 @@ var fences = map[string][]string{
 	"github.com/pin/tftp":              {"boot/tftp"},
 	"github.com/bougou/go-ipmi":        {"bmc"},
 	"github.com/danielgtaylor/huma":    {"api"},
+	"go.mongodb.org/":                  {"legacy"},
 	"github.com/spf13/cobra":           {"cli", "cmd/luna"},
 }
 

@@ -78,7 +78,7 @@ func free6(pairs ...string) bson.A {
 	return list
 }
 
-func v4(a, b, c, d int64) int64 { return a<<24 | b<<16 | c<<8 | d }
+func ip(a, b, c, d int64) int64 { return a<<24 | b<<16 | c<<8 | d }
 
 // set changes a field of the last document of the collection.
 func (s *store) set(collection, field string, value any) {
@@ -203,14 +203,14 @@ func (s *store) group(name string, osimage any, setup any, domain any, ifs bson.
 
 // addrs are a node's offsets on an interface.
 type addrs struct {
-	key    string
-	v4, v6 any
+	key       string
+	four, six any
 }
 
 func offsets(list ...addrs) bson.D {
 	doc := bson.D{}
 	for _, a := range list {
-		doc = append(doc, bson.E{Key: a.key, Value: bson.D{{Key: "4", Value: a.v4}, {Key: "6", Value: a.v6}}})
+		doc = append(doc, bson.E{Key: a.key, Value: bson.D{{Key: "4", Value: a.four}, {Key: "6", Value: a.six}}})
 	}
 	return doc
 }

@@ -49,11 +49,11 @@ func read(path string) (*Database, error) {
 	if err != nil {
 		return nil, reason(err)
 	}
-	b := &builder{seen: map[string]bool{}}
+	b := newBuilder()
 	if info.IsDir() {
 		err = b.directory(path)
 	} else {
-		err = b.file(path)
+		err = open(path, b.whole)
 	}
 	if err != nil {
 		return nil, err
@@ -69,26 +69,27 @@ func reason(err error) error {
 	return err
 }
 
-// file reads a file that holds all collections.
-func (b *builder) file(path string) error {
-	return open(path, func(r *bufio.Reader) error {
-		head, err := r.Peek(4)
-		switch {
-		case len(head) == 0 && errors.Is(err, io.EOF):
-			return errors.New("the file is empty")
-		case isArchive(head):
-			b.db.Format = FormatArchive
-			return b.archive(r)
-		case isJSON(head):
-			b.db.Format = FormatExport
-			return b.export(r, "")
-		case strings.Contains(filepath.Base(path), ".bson"):
-			return errors.New("this is one collection of a dump: give the directory that holds them all")
-		}
-		return errors.New("this is neither a mongodump archive nor a mongoexport: make one with " +
-			"\"mongodump -d luna --archive=FILE\" on the 1.2 head")
-	})
+// whole reads a file that holds all collections.
+func (b *builder) whole(r *bufio.Reader) error {
+	head, err := r.Peek(4)
+	switch {
+	case len(head) == 0 && errors.Is(err, io.EOF):
+		return errors.New("the file is empty")
+	case isArchive(head):
+		b.db.Format = FormatArchive
+		return b.archive(r)
+	case isJSON(head):
+		b.db.Format = FormatExport
+		return b.export(r, "")
+	case len(head) == 4 && plausible(binary.LittleEndian.Uint32(head)):
+		return errors.New("this is one collection of a dump: give the directory that holds them all")
+	}
+	return errors.New("this is neither a mongodump archive nor a mongoexport: make one with " +
+		"\"mongodump -d luna --archive=FILE\" on the 1.2 head")
 }
+
+// plausible tells whether a BSON document can be that long, in bytes.
+func plausible(size uint32) bool { return size >= 5 && size <= maxDocument }
 
 // directory reads a directory that holds a file for each collection, or a
 // database of which that is true.
@@ -202,6 +203,10 @@ func open(path string, read func(*bufio.Reader) error) error {
 		return reason(err)
 	}
 	defer f.Close()
+	return unpacked(f, read)
+}
+
+func unpacked(f io.Reader, read func(*bufio.Reader) error) error {
 	r := bufio.NewReaderSize(f, 1<<16)
 	if head, _ := r.Peek(2); !bytes.Equal(head, []byte{0x1f, 0x8b}) {
 		return cut(read(r))
@@ -267,7 +272,7 @@ func (d *documents) next(r io.Reader) (bson.Raw, error) {
 	if size == terminator {
 		return nil, nil
 	}
-	if size < 5 || size > maxDocument {
+	if !plausible(size) {
 		return nil, fmt.Errorf("it is not BSON: it would be %d bytes long", size)
 	}
 	if _, err := io.CopyN(&d.buf, r, int64(size)-4); err != nil {
@@ -288,6 +293,8 @@ type builder struct {
 	clusters []Cluster
 	seen     map[string]bool // the collections
 }
+
+func newBuilder() *builder { return &builder{seen: map[string]bool{}} }
 
 // add takes one document; its bytes may change afterwards.
 func (b *builder) add(collection string, doc bson.Raw) error {

@@ -22,14 +22,6 @@ type Text struct {
 	Value string
 }
 
-// Ptr gives the text as a pointer, nil where it is unset.
-func (t Text) Ptr() *string {
-	if !t.Set {
-		return nil
-	}
-	return &t.Value
-}
-
 // UnmarshalBSONValue implements bson.ValueUnmarshaler.
 func (t *Text) UnmarshalBSONValue(typ byte, data []byte) error {
 	v := bson.RawValue{Type: bson.Type(typ), Value: data}
@@ -66,10 +58,11 @@ func (n Number) String() string {
 	return n.Int.String()
 }
 
-// Or gives the number as an int, or what 1.2 took where it was unset or absurd.
-func (n Number) Or(unset int) int {
-	if n.Int == nil || !n.Int.IsInt64() || n.Int.Int64() != int64(int(n.Int.Int64())) {
-		return unset
+// Or gives the number as an int, or the other one where it is unset or larger
+// than any setting of 1.2 can be.
+func (n Number) Or(other int) int {
+	if n.Int == nil || n.Int.BitLen() > 31 {
+		return other
 	}
 	return int(n.Int.Int64())
 }
