@@ -131,7 +131,7 @@ func Do(ctx context.Context, t Target, op Op) (Result, error) {
 	switch op {
 	case Status:
 		power, err := s.power(ctx)
-		return Result{Power: power, Verified: true}, err
+		return Result{Power: power, Verified: err == nil}, err
 	case Identify, NoIdentify:
 		return Result{}, s.command(ctx)
 	case Reset:
