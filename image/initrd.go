@@ -248,7 +248,7 @@ func findTools(tree string, kernel Kernel) (dracut, compress string, err error) 
 		missing = append(missing, fmt.Sprintf("%s is missing: install %s in the image", t.command, packages))
 	}
 	for _, t := range tools {
-		path, ok := commandIn(tree, t.command)
+		path, ok := commandIn(tree, buildPath, t.command)
 		if !ok {
 			need(t)
 		}
@@ -256,9 +256,9 @@ func findTools(tree string, kernel Kernel) (dracut, compress string, err error) 
 			dracut = path
 		}
 	}
-	if _, ok := commandIn(tree, "zstd"); ok && readsZstd(tree, kernel) {
+	if _, ok := commandIn(tree, buildPath, "zstd"); ok && readsZstd(tree, kernel) {
 		compress = "zstd -q -9 -T2" // -T2: the bytes are those of any number of threads but none
-	} else if _, ok := commandIn(tree, "gzip"); ok {
+	} else if _, ok := commandIn(tree, buildPath, "gzip"); ok {
 		compress = "gzip -n -6"
 	} else {
 		need(tool{"gzip", "gzip", "gzip"})
@@ -269,9 +269,10 @@ func findTools(tree string, kernel Kernel) (dracut, compress string, err error) 
 	return dracut, compress, nil
 }
 
-// commandIn finds a command in a tree and returns its path as a process in the tree would see it.
-func commandIn(tree, command string) (path string, ok bool) {
-	for _, dir := range []string{"/usr/bin", "/usr/sbin", "/bin", "/sbin"} {
+// commandIn finds a command in a tree, in the directories of a PATH, and returns its path as a process
+// in the tree would see it.
+func commandIn(tree, dirs, command string) (path string, ok bool) {
+	for _, dir := range filepath.SplitList(dirs) {
 		path := filepath.Join(dir, command)
 		if _, ok := fileIn(tree, path); ok {
 			return path, true

@@ -16,6 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// buildPath is where the commands of a build are, which an administrator's own in /usr/local are not.
+const buildPath = "/usr/sbin:/usr/bin:/sbin:/bin"
+
 // epoch is the time of files that are made for a build: always the same, as the build must be.
 var epoch = time.Unix(1_000_000_000, 0)
 
@@ -127,7 +130,7 @@ func runIn(ctx context.Context, root string, command []string, out io.Writer) er
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = []string{
-		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C", "TERM=dumb",
+		"PATH=" + buildPath, "HOME=/root", "LC_ALL=C", "TERM=dumb",
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix()),
 	}
 	cmd.Stdout, cmd.Stderr = out, out
