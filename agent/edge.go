@@ -45,7 +45,7 @@ func (m *member) serveNodes(ctx context.Context) error {
 		Torrent: m.torrent, BindMAC: m.bindMAC, Report: m.report, Logger: m.log,
 	})
 	all, ctx := errgroup.WithContext(ctx)
-	all.Go(func() error { return serve(ctx, m.httpL, h, m.log) })
+	all.Go(func() error { return serve(ctx, eitherListener{m.httpL, m.nodeTLS()}, h, m.log) })
 	all.Go(func() error { return m.followNetworks(ctx, h, loaders) })
 	return all.Wait()
 }
@@ -270,10 +270,11 @@ func (m *member) torrent(sum string, heads []string) ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
+			scheme := boot.Scheme(m.machine.View())
 			var trackers, seeds []string
 			for _, h := range heads {
-				trackers = append(trackers, "http://"+h+"/announce")
-				seeds = append(seeds, "http://"+h+"/artifacts/"+sum)
+				trackers = append(trackers, scheme+"://"+h+"/announce")
+				seeds = append(seeds, scheme+"://"+h+"/artifacts/"+sum)
 			}
 			return d.Torrent(trackers, seeds)
 		}

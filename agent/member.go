@@ -291,6 +291,15 @@ func (m *member) serverTLS() *tls.Config {
 	return c
 }
 
+// nodeTLS is serverTLS for nodes, who have no certificates.
+func (m *member) nodeTLS() *tls.Config {
+	c := m.tls.Clone()
+	c.ClientAuth = tls.NoClientCert
+	c.MinVersion = tls.VersionTLS12 // iPXE has no other
+	c.NextProtos = []string{"http/1.1"}
+	return c
+}
+
 // callerOf tells from its certificate who asks.
 func callerOf(r *http.Request) api.Caller {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {

@@ -18,11 +18,11 @@ func TestPercentOutlivesTheDownload(t *testing.T) {
 	r.add(at(boot.StageDownload), 0)
 	r.note("node001", 98, time.Now())
 	r.add(at(boot.StageUnpack), 0)
-	if got := r.progress()["node001"]; got != 98 {
+	if got := r.progress()["node001"].Percent; got != 98 {
 		t.Errorf("%v percent after the download, want 98", got)
 	}
 	r.add(at(boot.StageDownload), 0)
-	if got := r.progress()["node001"]; got != 0 {
+	if got := r.progress()["node001"].Percent; got != 0 {
 		t.Errorf("%v percent at the beginning of the next download, want 0", got)
 	}
 }

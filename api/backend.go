@@ -58,6 +58,9 @@ type Backend interface {
 	// Zones writes the DNS zones as files for BIND, where the cluster's
 	// named_zone_dir is, and tells what it did.
 	Zones(ctx context.Context) (Exported, error)
+	// DHCPConfig gives the inventory as a configuration of ISC's dhcpd; one for
+	// each of a failover pair if asked for.
+	DHCPConfig(failover bool) (Exported, error)
 	// Script renders what a node gets at "boot" or "install", secrets masked.
 	Script(node *inventory.Node, step string) (string, error)
 }

@@ -324,6 +324,12 @@ func (c *Client) Zones(ctx context.Context) (Exported, error) {
 	return fetch[Exported](ctx, c, "POST", "/v1/zones", nil)
 }
 
+// DHCPConfig gives the inventory as a configuration of ISC's dhcpd, or of a
+// failover pair.
+func (c *Client) DHCPConfig(ctx context.Context, failover bool) (Exported, error) {
+	return fetch[Exported](ctx, c, "GET", fmt.Sprintf("/v1/dhcpd?failover=%t", failover), nil)
+}
+
 // Log lists changes, the newest first: of the objects of that type and name,
 // "" for all; limit 0 for as many as there are.
 func (c *Client) Log(ctx context.Context, object, name string, limit int) ([]Entry, error) {

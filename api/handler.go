@@ -130,6 +130,7 @@ func Handler(b Backend, version string, who func(*http.Request) Caller) http.Han
 	s.nodes()
 	s.heads()
 	s.history()
+	s.exports()
 	s.jobs(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := who(r)

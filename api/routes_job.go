@@ -20,8 +20,19 @@ func (s *server) jobs(mux *http.ServeMux) {
 		func(ctx context.Context, _ inventory.Asker, image string, r GrabRequest, progress func(JobEvent)) error {
 			return s.b.Grab(ctx, image, r, progress)
 		})
+}
+
+// exports registers what is made of the inventory for other servers.
+func (s *server) exports() {
 	on(s, RoleAdmin, "POST", "/v1/zones", "Write the DNS zones as files for BIND on this head", func(ctx context.Context, _ *none) (*body[Exported], error) {
 		e, err := s.b.Zones(ctx)
+		return &body[Exported]{e}, err
+	})
+	on(s, RoleAdmin, "GET", "/v1/dhcpd", "Export the inventory as a configuration of ISC's dhcpd", func(_ context.Context, in *struct {
+		Failover bool `query:"failover" doc:"one file for each of a failover pair"`
+	},
+	) (*body[Exported], error) {
+		e, err := s.b.DHCPConfig(in.Failover)
 		return &body[Exported]{e}, err
 	})
 }

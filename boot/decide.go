@@ -50,7 +50,7 @@ func Decide(inv *inventory.Inventory, self *inventory.Head, loaders Loaders, m M
 			spec.Node, spec.Address = n, a
 		}
 	}
-	base := "http://" + hostPort(spec.Server, self)
+	base := Scheme(inv) + "://" + hostPort(spec.Server, self)
 	switch m.Firmware {
 	case IPXE:
 		spec.File = base + menuPath(m.MAC)

@@ -47,6 +47,15 @@ type Site struct {
 	At netip.Prefix
 }
 
+// Scheme is that of every URL that machines get: "http", or "https" where the
+// cluster says so.
+func Scheme(inv *inventory.Inventory) string {
+	if c, ok := inv.Cluster(); ok && c.FrontendHTTPS {
+		return "https"
+	}
+	return "http"
+}
+
 // heads gives "address:port" of every live head in the machine's order. Heads
 // with an address on the machine's network come before those that a router
 // must lead to; among equals, holders of the version (if one is given) come

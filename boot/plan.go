@@ -19,7 +19,9 @@ type Plan struct {
 	OSImage      string          `json:"osimage"`
 	ImageVersion string          `json:"image_version"`
 	Root         PlanArtifact    `json:"root"`
-	Heads        []string        `json:"heads"` // "address:port" of every live head, in this node's order
+	Heads        []string        `json:"heads"`                // "address:port" of every live head, in this node's order
+	HTTPS        bool            `json:"https,omitempty"`      // the heads are asked over TLS
+	TorrentIF    string          `json:"torrent_if,omitempty"` // the interface over which the image is shared; "": the one that boots
 	Interfaces   []PlanInterface `json:"interfaces"`
 	BMC          *PlanBMC        `json:"bmc,omitempty"` // nil: the node's BMC is left as it is
 	PreScript    string          `json:"prescript"`
@@ -29,7 +31,8 @@ type Plan struct {
 }
 
 // PlanArtifact is the root file system to fetch. Each head offers it under
-// http://HEAD/artifacts/SHA256 and tracks its swarm at http://HEAD/announce.
+// http://HEAD/artifacts/SHA256 and tracks its swarm at http://HEAD/announce
+// (https where the plan says so).
 type PlanArtifact struct {
 	SHA256       string          `json:"sha256"`        // hex
 	Size         int64           `json:"size"`          // bytes

@@ -34,6 +34,8 @@ func (s Site) Plan(n *inventory.Node) (Plan, error) {
 		PreScript:  text(g.PreScript),
 		PartScript: text(g.PartScript),
 		PostScript: text(g.PostScript),
+		HTTPS:      Scheme(s.Inventory) == "https",
+		TorrentIF:  text(g.TorrentIF),
 	}
 	if c, ok := s.Inventory.Cluster(); ok {
 		plan.SeedSeconds = c.SeedSeconds

@@ -83,8 +83,9 @@ func (s Site) Menu(mac inventory.MAC, list bool) string {
 		Asked   bool  // and somebody waits to see them
 		Items   string
 		Heads   []string
+		Scheme  string
 		Path    string
-	}{MAC: mac, Timeout: menuTimeout.Milliseconds(), Prompt: promptTimeout.Milliseconds(), List: list || mac == "", Asked: list, Heads: s.heads(mac, s.At, nil), Path: menuPath(mac)}
+	}{Scheme: Scheme(s.Inventory), MAC: mac, Timeout: menuTimeout.Milliseconds(), Prompt: promptTimeout.Milliseconds(), List: list || mac == "", Asked: list, Heads: s.heads(mac, s.At, nil), Path: menuPath(mac)}
 	if n, ok := s.Inventory.NodeByMAC(mac); ok && mac != "" {
 		data.Node = n.Name
 	}
@@ -113,10 +114,10 @@ func (s Site) BootScript(n *inventory.Node, token string) string {
 	}
 	at := s.where(n)
 	data := struct {
-		Node, Image, Version, Reason, Args, Initrd, Path string
-		Rounds                                           int
-		Heads, Next                                      []string // Next: the label to go to where the head fails
-	}{Node: n.Name, Initrd: initrdName, Path: menuPath(n.MAC), Rounds: fetchRounds}
+		Node, Image, Version, Reason, Args, Initrd, Scheme, Path string
+		Rounds                                                   int
+		Heads, Next                                              []string // Next: the label to go to where the head fails
+	}{Node: n.Name, Initrd: initrdName, Scheme: Scheme(s.Inventory), Path: menuPath(n.MAC), Rounds: fetchRounds}
 	image, version, err := s.version(n)
 	if err == nil {
 		data.Args, err = s.kernelArgs(n, image, token)
@@ -138,9 +139,9 @@ func (s Site) BootScript(n *inventory.Node, token string) string {
 // names one that has the files. The error says why there is nothing to boot.
 func (s Site) Syslinux(n *inventory.Node, token string) (string, error) {
 	data := struct {
-		Node, Head, Version, Args string
-		LocalBoot                 bool
-	}{Node: n.Name, LocalBoot: n.LocalBoot}
+		Node, Head, Scheme, Version, Args string
+		LocalBoot                         bool
+	}{Node: n.Name, Scheme: Scheme(s.Inventory), LocalBoot: n.LocalBoot}
 	if n.LocalBoot {
 		return render("syslinux.cfg", data), nil
 	}
@@ -200,7 +201,7 @@ func (s Site) kernelArgs(n *inventory.Node, image *inventory.OSImage, token stri
 		service = 1
 	}
 	args = append(args,
-		"luna.url=http://"+heads[0]+"/luna",
+		"luna.url="+Scheme(s.Inventory)+"://"+heads[0]+"/luna",
 		"luna.node="+n.Name,
 		"luna.hostname="+s.Inventory.Hostname(n),
 		fmt.Sprintf("luna.service=%d", service),

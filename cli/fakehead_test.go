@@ -228,6 +228,14 @@ func (h *testHead) Grab(_ context.Context, image string, r api.GrabRequest, prog
 	return nil
 }
 
+func (h *testHead) DHCPConfig(failover bool) (api.Exported, error) {
+	e := api.Exported{Files: []api.ExportedFile{{Path: "dhcpd.conf", Content: "subnet\n"}}, Notices: []string{}}
+	if failover {
+		e.Files = append(e.Files, api.ExportedFile{Path: "dhcpd-secondary.conf", Content: "secondary\n"})
+	}
+	return e, nil
+}
+
 func (h *testHead) Zones(context.Context) (api.Exported, error) {
 	if _, ok := h.View().Cluster(); !ok {
 		return api.Exported{}, inventory.NotFound("cluster", "general")

@@ -39,7 +39,7 @@ ipmitool mc reset cold
 # {{.Root.Size}} bytes, {{.Root.UnpackedSize}} unpacked, from the swarm; from one head after the other where no peer delivers
 artifact={{.Root.SHA256}}
 for head in "${heads[@]}"; do
-    curl -fsS "http://$head/artifacts/$artifact" | tar --zstd --xattrs --xattrs-include='*' --acls --numeric-owner -xpf - -C /sysroot && break
+    curl -fsS "{{if .HTTPS}}https{{else}}http{{end}}://$head/artifacts/$artifact" | tar --zstd --xattrs --xattrs-include='*' --acls --numeric-owner -xpf - -C /sysroot && break
 done
 
 # --- install.setnet
