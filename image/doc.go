@@ -46,4 +46,17 @@
 // write, in a mount namespace that ends with it: the tree is never touched and nothing is left
 // mounted, even by kill -9. The dracut module 95luna and the installer come from outside, so an
 // image needs nothing but a kernel and dracut.
+//
+// # Work on a tree
+//
+// Clone copies a tree by the scan that Pack has and the writer that Unpack has, without a tar between
+// them, so all that is said above of an artifact is true of a clone. It takes the processor time of
+// cp -a and, as that, shares blocks where the file system can.
+//
+// Grab makes a tree as a running host is. That is rsync's work: it alone sends only what differs.
+//
+// Chroot runs a command in a tree, in a namespace of mounts and processes that ends with it. The lock
+// on the tree is the kernel's, so a crash leaves neither mounts nor a lock. uname(2), which build
+// scripts ask for the kernel to build for, is answered through a seccomp filter: nothing need be in the
+// image for that, and static and setuid programs hear the same.
 package image

@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	_ "embed" // grab.exclude
 	"errors"
 	"fmt"
 	"io"
@@ -20,12 +19,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// DefaultGrabExclude is what a grab leaves out unless an image says otherwise: what is not a file of the
-// system, what makes the machine that very machine, what it gathered while it ran.
-//
-//go:embed grab.exclude
-var DefaultGrabExclude string
 
 // Exit statuses of rsync, from its manual.
 const (

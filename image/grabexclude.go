@@ -1,4 +1,8 @@
-# What a grab leaves out, as patterns of rsync ("man rsync", FILTER RULES). A pattern that begins with
+package image
+
+// DefaultGrabExclude is what a grab leaves out unless an image says otherwise: what is not a file of
+// the system, what makes the machine that very machine, what it gathered while it ran.
+const DefaultGrabExclude = `# What a grab leaves out, as patterns of rsync ("man rsync", FILTER RULES). A pattern that begins with
 # a slash begins at the host's root. "/dir/*" keeps the directory and leaves out what is in it. What
 # matches stays in the image as it is there.
 
@@ -86,3 +90,4 @@ lost+found
 /var/cache/dnf/*
 /var/cache/yum/*
 /var/lib/apt/lists/*
+`
