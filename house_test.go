@@ -34,13 +34,14 @@ var mayImport = map[string][]string{
 	"boot/tftp":        {},
 	"fsm":              {"inventory"},
 	"legacy":           {"inventory"},
+	"dns":              {"inventory"},
 	"api":              {"inventory"},
 	"boot":             {"inventory"},
 	"boot/dhcp":        {"inventory", "boot"},
 	"installer":        {"boot", "image", "swarm"},
-	"cli":              {"api", "inventory"},
-	"agent":            {"api", "boot", "boot/dhcp", "boot/tftp", "consensus", "fsm", "image", "inventory", "pki", "swarm"},
-	"cmd/luna":         {"agent", "cli"},
+	"cli":              {"api", "bmc", "image", "inventory", "legacy"},
+	"agent":            {"api", "boot", "boot/dhcp", "boot/tftp", "consensus", "dns", "fsm", "image", "inventory", "pki", "swarm"},
+	"cmd/luna":         {"agent", "cli", "image"},
 	"cmd/luna-install": {"installer"},
 }
 
@@ -56,6 +57,7 @@ var fences = map[string][]string{
 	"github.com/pin/tftp":              {"boot/tftp"},
 	"github.com/bougou/go-ipmi":        {"bmc"},
 	"github.com/danielgtaylor/huma":    {"api"},
+	"github.com/miekg/dns":             {"dns"},
 	"go.mongodb.org/":                  {"legacy"},
 	"github.com/spf13/cobra":           {"cli", "cmd/luna"},
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -87,7 +88,7 @@ func (a *Agent) Heads(ctx context.Context) ([]api.Head, error) {
 	heads := []api.Head{}
 	for h := range inv.Heads() {
 		w := api.Head{
-			Name: h.Name, Address: h.Address, Version: h.Version, Joined: h.Joined, Leader: h.Name == leader,
+			Name: h.Name, Address: h.Address, Addresses: append([]netip.Prefix{}, h.Addresses...), Version: h.Version, Joined: h.Joined, Leader: h.Name == leader,
 			State: "failed", Role: "joining", AppliedIndex: status[h.Name].AppliedIndex, Networks: []string{},
 			Warnings: append([]string{}, status[h.Name].Warnings...),
 		}

@@ -190,17 +190,18 @@ type Status struct {
 
 // Head is a member of the mesh.
 type Head struct {
-	Name         string     `json:"name"`
-	Address      netip.Addr `json:"address"`
-	State        string     `json:"state" doc:"alive, suspect, failed, left or joining"`
-	Since        time.Time  `json:"since" doc:"since when it is in this state, as the asked head saw it"`
-	Role         string     `json:"role" doc:"voter or nonvoter"`
-	Leader       bool       `json:"leader"`
-	AppliedIndex uint64     `json:"applied_index" doc:"how far its inventory is; 0 if it does not answer"`
-	Networks     []string   `json:"networks" doc:"networks on which it answers DHCP"`
-	Version      string     `json:"version"`
-	Joined       time.Time  `json:"joined"`
-	Warnings     []string   `json:"warnings" doc:"what is wrong on it, in words"`
+	Name         string         `json:"name"`
+	Address      netip.Addr     `json:"address"`
+	Addresses    []netip.Prefix `json:"addresses" doc:"all that it has, with the length of their networks"`
+	State        string         `json:"state" doc:"alive, suspect, failed, left or joining"`
+	Since        time.Time      `json:"since" doc:"since when it is in this state, as the asked head saw it"`
+	Role         string         `json:"role" doc:"voter or nonvoter"`
+	Leader       bool           `json:"leader"`
+	AppliedIndex uint64         `json:"applied_index" doc:"how far its inventory is; 0 if it does not answer"`
+	Networks     []string       `json:"networks" doc:"networks on which it answers DHCP"`
+	Version      string         `json:"version"`
+	Joined       time.Time      `json:"joined"`
+	Warnings     []string       `json:"warnings" doc:"what is wrong on it, in words"`
 }
 
 // ClusterOf renders the cluster.
