@@ -26,11 +26,20 @@ func blocked(tx *inventory.Tx, n *inventory.Network, a netip.Addr) (by string, y
 	return "", false
 }
 
+// within refuses what is no address of the network, its base and its last one
+// among them.
+func within(n *inventory.Network, a netip.Addr) error {
+	first, last := inventory.Hosts(n.Prefix)
+	if !n.Prefix.Contains(a) || a.Less(first) || last.Less(a) {
+		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is no address of network '%s' (%s)", a, n.Name, n.Prefix)
+	}
+	return nil
+}
+
 // claim makes the address the owner's, or says who has it.
 func claim(tx *inventory.Tx, n *inventory.Network, o inventory.Owner) error {
-	first, last := inventory.Hosts(n.Prefix)
-	if !n.Prefix.Contains(o.Addr) || o.Addr.Less(first) || last.Less(o.Addr) {
-		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is no address of network '%s' (%s)", o.Addr, n.Name, n.Prefix)
+	if err := within(n, o.Addr); err != nil {
+		return err
 	}
 	if c, ok := tx.Cluster(); ok && c.FrontendAddress == o.Addr && o.Type == inventory.OwnerNode {
 		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is the frontend address of the cluster", o.Addr)
@@ -39,7 +48,7 @@ func claim(tx *inventory.Tx, n *inventory.Network, o inventory.Owner) error {
 		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s belongs to %s", o.Addr, by)
 	}
 	if has, ok := tx.Owner(o.Addr); ok {
-		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is taken by %s", o.Addr, ownerName(tx, has))
+		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is taken by %s", o.Addr, ownerName(&tx.Inventory, has))
 	}
 	o.Network = n.ID
 	tx.Put(&o)
@@ -52,24 +61,24 @@ func release(tx *inventory.Tx, a netip.Addr) {
 	}
 }
 
-func ownerName(tx *inventory.Tx, o *inventory.Owner) string {
+func ownerName(inv *inventory.Inventory, o *inventory.Owner) string {
 	switch o.Type {
 	case inventory.OwnerNode:
-		if n, ok := tx.NodeByID(o.ID); ok {
+		if n, ok := inv.NodeByID(o.ID); ok {
 			return "node '" + n.Name + "'"
 		}
 	case inventory.OwnerNetwork:
-		if n, ok := tx.NetworkByID(o.ID); ok {
+		if n, ok := inv.NetworkByID(o.ID); ok {
 			return "the name server of network '" + n.Name + "'"
 		}
 	case inventory.OwnerReserved:
 		return "a reservation"
 	case inventory.OwnerSwitch:
-		if s, ok := tx.SwitchByID(o.ID); ok {
+		if s, ok := inv.SwitchByID(o.ID); ok {
 			return "switch '" + s.Name + "'"
 		}
 	case inventory.OwnerOtherDev:
-		if d, ok := tx.OtherDevByID(o.ID); ok {
+		if d, ok := inv.OtherDevByID(o.ID); ok {
 			return "otherdev '" + d.Name + "'"
 		}
 	}
@@ -138,6 +147,16 @@ func after(a netip.Addr, n int) netip.Addr {
 	return a
 }
 
+// assign writes an address into the copy of a node's addresses that is given;
+// the absent one takes it away.
+func assign(of map[inventory.ID]inventory.Addresses, iface inventory.ID, a inventory.Addresses) {
+	if a == (inventory.Addresses{}) {
+		delete(of, iface)
+		return
+	}
+	of[iface] = a
+}
+
 // allocator gives free addresses of networks, the lowest first. It remembers
 // how far it came in each network, so that a batch walks the taken addresses
 // once and not once for each node. It is only valid while nothing is released.
@@ -169,8 +188,13 @@ func (a *allocator) take(n *inventory.Network, o inventory.Owner) (netip.Addr, b
 		at = first
 	}
 	at = a.skip(n, at)
-	for _, taken := a.tx.Owner(at); taken; _, taken = a.tx.Owner(at) {
-		at = a.skip(n, at.Next())
+	for own := range a.tx.Owners(at) {
+		if at.Less(own.Addr) {
+			break
+		}
+		if own.Addr == at { // else one that skip jumped over
+			at = a.skip(n, at.Next())
+		}
 	}
 	if last.Less(at) || !n.Prefix.Contains(at) {
 		return netip.Addr{}, false
@@ -183,7 +207,7 @@ func (a *allocator) take(n *inventory.Network, o inventory.Owner) (netip.Addr, b
 
 // skip jumps over the DHCP range and the heads' own addresses.
 func (a *allocator) skip(n *inventory.Network, at netip.Addr) netip.Addr {
-	for n.Range.Contains(at) || a.used[at] {
+	for at.IsValid() && (n.Range.Contains(at) || a.used[at]) {
 		if n.Range.Contains(at) {
 			at = n.Range.End
 		}

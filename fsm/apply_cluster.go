@@ -10,14 +10,24 @@ func initCluster(tx *inventory.Tx, c inventory.InitCluster) error {
 	if _, ok := tx.Cluster(); ok {
 		return inventory.Exists("cluster", "general")
 	}
-	cluster, head := c.Cluster, c.Head
-	if cluster.Services == (inventory.Services{}) {
-		cluster.Services = inventory.DefaultServices()
-	}
+	cluster, head := begun(c.Cluster), c.Head
 	head.ID = tx.NewID()
 	tx.Put(&cluster)
 	tx.Put(&head)
 	return nil
+}
+
+// begun gives the cluster with the services' defaults where none are given, and
+// no empty text where none is meant.
+func begun(c inventory.Cluster) inventory.Cluster {
+	if c.Services == (inventory.Services{}) {
+		c.Services = inventory.DefaultServices()
+	}
+	s := &c.Services
+	for _, t := range []**string{&c.Comment, &s.TorrentPidfile, &s.LwebPidfile, &s.ClusterIPs, &s.NamedIncludeFile, &s.NamedZoneDir} {
+		setText(t, *t)
+	}
+	return c
 }
 
 func setUpCluster(tx *inventory.Tx, c inventory.SetUpCluster) error {
@@ -25,11 +35,8 @@ func setUpCluster(tx *inventory.Tx, c inventory.SetUpCluster) error {
 	if !old.Deleted {
 		return inventory.Exists("cluster", "general")
 	}
-	n := c.Cluster
+	n := begun(c.Cluster)
 	n.UUID, n.Secrets, n.Deleted = old.UUID, old.Secrets, false
-	if n.Services == (inventory.Services{}) {
-		n.Services = inventory.DefaultServices()
-	}
 	tx.Put(&n)
 	return nil
 }
@@ -37,7 +44,7 @@ func setUpCluster(tx *inventory.Tx, c inventory.SetUpCluster) error {
 // deleteCluster empties the inventory. The heads, their secrets and the log
 // stay: they are the mesh, not the cluster that an administrator made in it.
 func deleteCluster(tx *inventory.Tx, c inventory.DeleteCluster) error {
-	if left := objects(tx); len(left) > 0 && !c.Force {
+	if left := objects(&tx.Inventory); len(left) > 0 && !c.Force {
 		return inUse("cluster", "general", left)
 	}
 	var nodes []string
@@ -71,33 +78,54 @@ func wipe[T any](tx *inventory.Tx, all []*T) {
 }
 
 // objects lists everything in the cluster as "[type/name]".
-func objects(tx *inventory.Tx) []string {
+func objects(inv *inventory.Inventory) []string {
 	var all []string
-	for o := range tx.Networks() {
+	for o := range inv.Networks() {
 		all = append(all, "[network/"+o.Name+"]")
 	}
-	for o := range tx.OSImages() {
+	for o := range inv.OSImages() {
 		all = append(all, "[osimage/"+o.Name+"]")
 	}
-	for o := range tx.BMCSetups() {
+	for o := range inv.BMCSetups() {
 		all = append(all, "[bmcsetup/"+o.Name+"]")
 	}
-	for o := range tx.Groups() {
+	for o := range inv.Groups() {
 		all = append(all, "[group/"+o.Name+"]")
 	}
-	for o := range tx.Switches() {
+	for o := range inv.Switches() {
 		all = append(all, "[switch/"+o.Name+"]")
 	}
-	for o := range tx.OtherDevs() {
+	for o := range inv.OtherDevs() {
 		all = append(all, "[otherdev/"+o.Name+"]")
 	}
-	for o := range tx.Nodes() {
+	for o := range inv.Nodes() {
 		all = append(all, "[node/"+o.Name+"]")
 	}
 	return all
 }
 
 func changeCluster(tx *inventory.Tx, c inventory.ChangeCluster) error {
+	if err := setCluster(tx, c); err != nil {
+		return err
+	}
+	if c.FrontendAddress == nil {
+		return nil
+	}
+	refuse := func(by string) error {
+		return inventory.Errorf(inventory.KindRefused, "cluster", "general", "the frontend address cannot be %s: it is taken by %s", *c.FrontendAddress, by)
+	}
+	if o, ok := tx.Owner(*c.FrontendAddress); ok && o.Type == inventory.OwnerNode {
+		return refuse(ownerName(&tx.Inventory, o))
+	}
+	if n, ok := tx.NetworkOf(*c.FrontendAddress); ok && n.Range.Contains(*c.FrontendAddress) {
+		return refuse("the DHCP range of network '" + n.Name + "'")
+	}
+	return nil
+}
+
+// setCluster does what changeCluster does, but does not ask who has the
+// frontend address.
+func setCluster(tx *inventory.Tx, c inventory.ChangeCluster) error {
 	old, _ := tx.Cluster()
 	n := *old
 	set(&n.NodePrefix, c.NodePrefix)
@@ -125,9 +153,6 @@ func changeCluster(tx *inventory.Tx, c inventory.ChangeCluster) error {
 	setText(&s.NamedZoneDir, c.NamedZoneDir)
 	if s.TorrentListenPortMin > s.TorrentListenPortMax {
 		return inventory.Errorf(inventory.KindInvalid, "cluster", "general", "torrent_listen_port_min %d is above torrent_listen_port_max %d", s.TorrentListenPortMin, s.TorrentListenPortMax)
-	}
-	if o, ok := tx.Owner(n.FrontendAddress); ok && c.FrontendAddress != nil && o.Type != inventory.OwnerNetwork {
-		return inventory.Errorf(inventory.KindRefused, "cluster", "general", "the frontend address cannot be %s: it is taken by %s", n.FrontendAddress, ownerName(tx, o))
 	}
 	tx.Put(&n)
 	return nil

@@ -102,7 +102,7 @@ func claimNew(tx *inventory.Tx, n *inventory.Network, o inventory.Owner) error {
 }
 
 func changeSwitches(tx *inventory.Tx, c inventory.ChangeSwitches) error {
-	changed := make([]*inventory.Switch, 0, len(c.Names))
+	var moved []*inventory.Switch
 	for k, name := range c.Names {
 		old, ok := tx.Switch(name)
 		if !ok {
@@ -124,10 +124,14 @@ func changeSwitches(tx *inventory.Tx, c inventory.ChangeSwitches) error {
 				s.Addr = after(s.Addr, k)
 			}
 		}
+		if s.Addr == old.Addr {
+			tx.Put(&s)
+			continue
+		}
 		release(tx, old.Addr)
-		changed = append(changed, &s)
+		moved = append(moved, &s)
 	}
-	for _, s := range changed {
+	for _, s := range moved {
 		n, _ := tx.NetworkByID(s.Network)
 		if err := claim(tx, n, inventory.Owner{Addr: s.Addr, Type: inventory.OwnerSwitch, ID: s.ID}); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -9,21 +10,23 @@ import (
 )
 
 // document is a Document on its way into the state. It is done in an order in
-// which only the end counts: everything that loses an address or a MAC address
-// loses it first, then objects are made and changed from the networks to the
+// which only the end counts: everything that goes or loses an address or a name
+// does so first, then objects are made and changed from the networks to the
 // nodes, then explicit addresses are taken, then the free ones given out. So
-// two nodes may change places, whatever the order of their names.
+// two nodes may change places, whatever the order of their names, and what is
+// in order in the end is asked in the end.
 type document struct {
 	tx    *inventory.Tx
 	doc   inventory.Document
 	prune bool
+	gone  []netip.Prefix // of networks that are pruned, until their addresses are free
 }
 
 func applyDocument(tx *inventory.Tx, c inventory.ApplyDocument) error {
-	d := document{tx, c.Document, c.Prune}
+	d := &document{tx: tx, doc: c.Document, prune: c.Prune}
 	for _, step := range []func() error{
-		d.cluster, d.pruneNodes, d.freeAddresses, d.networks, d.osimages, d.bmcsetups, d.groups,
-		d.switches, d.otherdevs, d.nodes, d.claimAddresses, d.ranges, d.giveAddresses, d.pruneRest,
+		d.cluster, d.pruneMost, d.freeAddresses, d.networks, d.osimages, d.bmcsetups, d.groups,
+		d.switches, d.otherdevs, d.nodes, d.freeNodes, d.claimAddresses, d.ranges, d.giveAddresses, d.pruneGroups,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -45,51 +48,109 @@ func inOrder[D any](docs map[string]D, do func(name string, doc D) error) error 
 	return nil
 }
 
-func (d document) cluster() error {
+func (d *document) cluster() error {
 	if d.doc.Cluster == nil {
 		return nil
 	}
-	return changeCluster(d.tx, d.doc.Cluster.Change())
+	return setCluster(d.tx, d.doc.Cluster.Change())
 }
 
-// pruneNodes comes first: nodes free what the others may want.
-func (d document) pruneNodes() error {
+// pruneMost deletes what the document does not name, but for groups: nodes that
+// leave one keep their addresses. Who refers to what is gone by then must be
+// changed by the document too; the check at the end sees to that.
+func (d *document) pruneMost() error {
 	if !d.prune {
 		return nil
 	}
-	var gone []string
-	for n := range d.tx.Nodes() {
+	tx := d.tx
+	var nodes []string
+	for n := range tx.Nodes() {
 		if _, ok := d.doc.Nodes[n.Name]; !ok {
-			gone = append(gone, n.Name)
+			nodes = append(nodes, n.Name)
 		}
 	}
-	return deleteNodes(d.tx, inventory.DeleteNodes{Names: gone})
+	if err := deleteNodes(tx, inventory.DeleteNodes{Names: nodes}); err != nil {
+		return err
+	}
+	wipe(tx, unnamed(tx.OtherDevs(), d.doc.OtherDevs, func(o *inventory.OtherDev) string { return o.Name }))
+	wipe(tx, unnamed(tx.Switches(), d.doc.Switches, func(o *inventory.Switch) string { return o.Name }))
+	wipe(tx, unnamed(tx.BMCSetups(), d.doc.BMCSetups, func(o *inventory.BMCSetup) string { return o.Name }))
+	for _, o := range unnamed(tx.OSImages(), d.doc.OSImages, func(o *inventory.OSImage) string { return o.Name }) {
+		wipe(tx, slices.Collect(tx.VersionsOf(o.ID)))
+		tx.Delete(o)
+	}
+	networks := unnamed(tx.Networks(), d.doc.Networks, func(o *inventory.Network) string { return o.Name })
+	for _, n := range networks {
+		dropLeases(tx, n, func(*inventory.Lease) bool { return true })
+		d.gone = append(d.gone, n.Prefix)
+	}
+	wipe(tx, networks)
+	return nil
 }
 
-func (d document) networks() error {
-	return inOrder(d.doc.Networks, func(name string, doc inventory.NetworkDoc) error {
-		change := doc.Change(name)
-		if _, ok := d.tx.Network(name); !ok {
+// unnamed gives the objects that a part of the document does not name.
+func unnamed[T, D any](all iter.Seq[*T], docs map[string]D, name func(*T) string) []*T {
+	var list []*T
+	for o := range all {
+		if _, ok := docs[name(o)]; !ok {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+// networks makes and changes networks, but for the addresses in them that are
+// claimed later.
+func (d *document) networks() error {
+	var moves []renumbering
+	err := inOrder(d.doc.Networks, func(name string, doc inventory.NetworkDoc) error {
+		tx := d.tx
+		var n inventory.Network
+		if old, ok := tx.Network(name); ok {
+			n = *old
+		} else {
 			if !doc.Network.Given {
 				return inventory.Errorf(inventory.KindInvalid, "network", name, "network '%s' is new: the document must say its network, as in `network: 10.30.0.0/16`", name)
 			}
-			add := inventory.AddNetwork{Name: name, Prefix: doc.Network.Value, NSHostname: doc.NSHostname.Value, NSIP: doc.NSIP.Value}
-			if err := addNetwork(d.tx, add); err != nil {
-				return err
-			}
-			change.NSIP = nil
+			n = inventory.Network{ID: tx.NewID(), Name: name, Prefix: doc.Network.Value.Masked()}
 		}
-		n, _ := d.tx.Network(name)
-		for _, a := range doc.Reserved.Value {
-			if !slices.Contains(n.Reserved, a) {
-				change.Reserve = append(change.Reserve, a)
-			}
+		doc.NSHostname.Into(&n.NSHostname)
+		setText(&n.Include, text(doc.Include))
+		setText(&n.RevInclude, text(doc.RevInclude))
+		setText(&n.Comment, text(doc.Comment))
+		tx.Put(&n)
+		if to := doc.Network.Value.Masked(); doc.Network.Given && to != n.Prefix {
+			moved := n
+			moves = append(moves, renumbering{&moved, to})
 		}
-		return changeNetwork(d.tx, change)
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if err := moveNetworks(d.tx, moves); err != nil {
+		return err
+	}
+	for _, m := range moves {
+		d.tx.Put(m.network)
+	}
+	for n := range d.tx.Networks() {
+		if err := noOverlap(&d.tx.Inventory, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (d document) osimages() error {
+// osimages makes and changes osimages. Those that leave a path leave it first.
+func (d *document) osimages() error {
+	for _, old := range slices.Collect(d.tx.OSImages()) {
+		if doc := d.doc.OSImages[old.Name]; doc.Path.Given && doc.Path.Value != old.Path {
+			o := *old
+			o.Path = ""
+			d.tx.Put(&o)
+		}
+	}
 	return inOrder(d.doc.OSImages, func(name string, doc inventory.OSImageDoc) error {
 		if _, ok := d.tx.OSImage(name); !ok {
 			if !doc.Path.Given {
@@ -103,7 +164,7 @@ func (d document) osimages() error {
 	})
 }
 
-func (d document) bmcsetups() error {
+func (d *document) bmcsetups() error {
 	return inOrder(d.doc.BMCSetups, func(name string, doc inventory.BMCSetupDoc) error {
 		change := doc.Change(name)
 		_, ok := d.tx.BMCSetup(name)
@@ -122,7 +183,7 @@ func (d document) bmcsetups() error {
 	})
 }
 
-func (d document) groups() error {
+func (d *document) groups() error {
 	return inOrder(d.doc.Groups, func(name string, doc inventory.GroupDoc) error {
 		tx := d.tx
 		old, ok := tx.Group(name)
@@ -131,7 +192,7 @@ func (d document) groups() error {
 				return inventory.Errorf(inventory.KindInvalid, "group", name, "group '%s' is new: the document must say its osimage", name)
 			}
 			part, post := defaultPartScript, defaultPostScript
-			old = &inventory.Group{ID: tx.NewID(), Name: name, PartScript: &part, PostScript: &post}
+			old = &inventory.Group{ID: tx.NewID(), Name: name, Interfaces: []inventory.Interface{}, PartScript: &part, PostScript: &post}
 		}
 		g := *old
 		if doc.Interfaces.Given {
@@ -155,10 +216,9 @@ func (d document) groups() error {
 
 // setInterfaces gives the group those interfaces and no others, and takes from
 // its nodes the addresses that do not fit any more.
-func (d document) setInterfaces(g *inventory.Group, docs map[string]inventory.InterfaceDoc) error {
-	tx, old := d.tx, g
-	had := slices.Clone(old.Interfaces)
-	g.Interfaces = nil
+func (d *document) setInterfaces(g *inventory.Group, docs map[string]inventory.InterfaceDoc) error {
+	tx, had := d.tx, g.Interfaces
+	g.Interfaces = []inventory.Interface{}
 	err := inOrder(docs, func(name string, doc inventory.InterfaceDoc) error {
 		i := inventory.Interface{Name: name, Params: doc.Params, Implicit: doc.Implicit}
 		if at := slices.IndexFunc(had, func(h inventory.Interface) bool { return h.Name == name }); at >= 0 {
@@ -204,7 +264,7 @@ func (d document) setInterfaces(g *inventory.Group, docs map[string]inventory.In
 	return nil
 }
 
-func (d document) switches() error {
+func (d *document) switches() error {
 	return inOrder(d.doc.Switches, func(name string, doc inventory.SwitchDoc) error {
 		tx := d.tx
 		old, ok := tx.Switch(name)
@@ -245,7 +305,7 @@ func text(m inventory.Maybe[*string]) *string {
 	return m.Value
 }
 
-func (d document) otherdevs() error {
+func (d *document) otherdevs() error {
 	return inOrder(d.doc.OtherDevs, func(name string, doc inventory.OtherDevDoc) error {
 		old, ok := d.tx.OtherDev(name)
 		if !ok {
@@ -258,7 +318,7 @@ func (d document) otherdevs() error {
 	})
 }
 
-func (d document) nodes() error {
+func (d *document) nodes() error {
 	macs := map[inventory.MAC]string{}
 	return inOrder(d.doc.Nodes, func(name string, doc inventory.NodeDoc) error {
 		tx := d.tx
@@ -297,7 +357,7 @@ func (d document) nodes() error {
 }
 
 // node gives the node to be written, a new one if need be, in its group.
-func (d document) node(name string, doc inventory.NodeDoc) (*inventory.Node, error) {
+func (d *document) node(name string, doc inventory.NodeDoc) (*inventory.Node, error) {
 	old, ok := d.tx.Node(name)
 	if !ok {
 		g, ok := d.tx.Group(doc.Group.Value)
@@ -319,53 +379,13 @@ func (d document) node(name string, doc inventory.NodeDoc) (*inventory.Node, err
 	return &n, nil
 }
 
-// pruneRest deletes what the document does not name, users before used.
-func (d document) pruneRest() error {
+// pruneGroups deletes the groups that the document does not name.
+func (d *document) pruneGroups() error {
 	if !d.prune {
 		return nil
 	}
-	tx := d.tx
-	for _, o := range slices.Collect(tx.OtherDevs()) {
-		if _, ok := d.doc.OtherDevs[o.Name]; !ok {
-			tx.Delete(o) // its addresses went first
-		}
-	}
-	for _, o := range slices.Collect(tx.Switches()) {
-		if _, ok := d.doc.Switches[o.Name]; !ok {
-			if err := deleteSwitches(tx, inventory.DeleteSwitches{Names: []string{o.Name}}); err != nil {
-				return err
-			}
-		}
-	}
-	for _, o := range slices.Collect(tx.Groups()) {
-		if _, ok := d.doc.Groups[o.Name]; !ok {
-			if err := deleteGroup(tx, inventory.DeleteGroup{Name: o.Name}); err != nil {
-				return err
-			}
-		}
-	}
-	for _, o := range slices.Collect(tx.BMCSetups()) {
-		if _, ok := d.doc.BMCSetups[o.Name]; !ok {
-			if err := deleteBMCSetup(tx, inventory.DeleteBMCSetup{Name: o.Name}); err != nil {
-				return err
-			}
-		}
-	}
-	for _, o := range slices.Collect(tx.OSImages()) {
-		if _, ok := d.doc.OSImages[o.Name]; !ok {
-			if err := deleteOSImage(tx, inventory.DeleteOSImage{Name: o.Name}); err != nil {
-				return err
-			}
-		}
-	}
-	for _, old := range slices.Collect(tx.Networks()) {
-		if _, ok := d.doc.Networks[old.Name]; ok {
-			continue
-		}
-		n := *old
-		n.Range = inventory.AddrRange{} // a network of nobody serves nobody
-		tx.Put(&n)
-		if err := deleteNetwork(tx, inventory.DeleteNetwork{Name: n.Name}); err != nil {
+	for _, g := range unnamed(d.tx.Groups(), d.doc.Groups, func(o *inventory.Group) string { return o.Name }) {
+		if err := deleteGroup(d.tx, inventory.DeleteGroup{Name: g.Name}); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -11,7 +10,7 @@ import (
 
 // freeAddresses takes from every object the addresses that it shall not have,
 // and from nodes the MAC addresses.
-func (d document) freeAddresses() error {
+func (d *document) freeAddresses() error {
 	tx := d.tx
 	for _, old := range slices.Collect(tx.Networks()) {
 		doc, ok := d.doc.Networks[old.Name]
@@ -21,6 +20,9 @@ func (d document) freeAddresses() error {
 		n := *old
 		if doc.DHCPRange.Given && (doc.DHCPRange.Value == nil || *doc.DHCPRange.Value != n.Range) {
 			n.Range = inventory.AddrRange{}
+		}
+		if doc.NSIP.Given && doc.NSIP.Value != n.NSIP {
+			freeNameServer(tx, &n)
 		}
 		if doc.Reserved.Given {
 			n.Reserved = slices.DeleteFunc(slices.Clone(n.Reserved), func(a netip.Addr) bool {
@@ -34,8 +36,10 @@ func (d document) freeAddresses() error {
 		tx.Put(&n)
 	}
 	for _, old := range slices.Collect(tx.Switches()) {
-		doc, ok := d.doc.Switches[old.Name]
-		if ok && !(doc.IP.Given && doc.IP.Value != old.Addr) || !ok && !d.prune {
+		doc := d.doc.Switches[old.Name]
+		in, _ := tx.NetworkByID(old.Network)
+		stays := !doc.Network.Given || in != nil && in.Name == doc.Network.Value
+		if stays && (!doc.IP.Given || doc.IP.Value == old.Addr) {
 			continue
 		}
 		s := *old
@@ -44,8 +48,7 @@ func (d document) freeAddresses() error {
 		tx.Put(&s)
 	}
 	for _, old := range slices.Collect(tx.OtherDevs()) {
-		doc, ok := d.doc.OtherDevs[old.Name]
-		if ok && !doc.Connected.Given || !ok && !d.prune {
+		if !d.doc.OtherDevs[old.Name].Connected.Given {
 			continue
 		}
 		o := *old
@@ -66,41 +69,60 @@ func (d document) freeAddresses() error {
 		}
 		tx.Put(&n)
 	}
+	d.gone = nil // from here on others may have what was theirs
 	return nil
 }
 
-func (d document) freeNode(n *inventory.Node, doc inventory.NodeDoc) {
+// freeNode takes from a node the addresses that the document gives otherwise,
+// and those in networks that go.
+func (d *document) freeNode(n *inventory.Node, doc inventory.NodeDoc) {
 	g, _ := d.tx.GroupByID(n.Group)
+	free := func(has *netip.Addr, want netip.Addr) {
+		inGone := slices.ContainsFunc(d.gone, func(p netip.Prefix) bool { return p.Contains(*has) })
+		if has.IsValid() && (inGone || want.IsValid() && want != *has) {
+			release(d.tx, *has)
+			*has = none
+		}
+	}
 	for _, i := range g.Interfaces {
-		want := doc.Interfaces[i.Name]
-		a, ok := n.Interfaces[i.ID]
-		if !ok {
-			continue
-		}
-		if want.V4.IsValid() && a.V4.IsValid() && want.V4 != a.V4 {
-			release(d.tx, a.V4)
-			a.V4 = none
-		}
-		if want.V6.IsValid() && a.V6.IsValid() && want.V6 != a.V6 {
-			release(d.tx, a.V6)
-			a.V6 = none
-		}
-		n.Interfaces[i.ID] = a
+		a, want := n.Interfaces[i.ID], doc.Interfaces[i.Name]
+		free(&a.V4, want.V4)
+		free(&a.V6, want.V6)
+		assign(n.Interfaces, i.ID, a)
 	}
 }
 
-// claimAddresses takes the addresses that the document gives by name.
-func (d document) claimAddresses() error {
+// freeNodes does what freeAddresses did for nodes once more: by now they are in
+// their groups, where an address that they kept may be on another interface.
+func (d *document) freeNodes() error {
+	return inOrder(d.doc.Nodes, func(name string, doc inventory.NodeDoc) error {
+		old, _ := d.tx.Node(name)
+		n := *old
+		n.Interfaces = cloneMap(old.Interfaces)
+		d.freeNode(&n, doc)
+		d.tx.Put(&n)
+		return nil
+	})
+}
+
+// claimAddresses takes the addresses that the document gives by name, and those
+// of name servers that are to have the last one.
+func (d *document) claimAddresses() error {
 	tx := d.tx
+	if err := inOrder(d.doc.Networks, d.claimNetwork); err != nil {
+		return err
+	}
 	err := inOrder(d.doc.Switches, func(name string, doc inventory.SwitchDoc) error {
 		old, _ := tx.Switch(name)
 		if !doc.IP.Given || old.Addr == doc.IP.Value {
 			return nil
 		}
 		s := *old
-		release(tx, s.Addr)
 		s.Addr = doc.IP.Value
-		n, _ := tx.NetworkByID(s.Network)
+		n, ok := tx.NetworkByID(s.Network)
+		if !ok {
+			return inventory.Errorf(inventory.KindRefused, "switch", name, "the network of switch '%s' is not in the document and would be deleted", name)
+		}
 		tx.Put(&s)
 		return claim(tx, n, inventory.Owner{Addr: s.Addr, Type: inventory.OwnerSwitch, ID: s.ID})
 	})
@@ -133,7 +155,29 @@ func (d document) claimAddresses() error {
 	return inOrder(d.doc.Nodes, d.claimNode)
 }
 
-func (d document) claimNode(name string, doc inventory.NodeDoc) error {
+func (d *document) claimNetwork(name string, doc inventory.NetworkDoc) error {
+	old, _ := d.tx.Network(name)
+	n := *old
+	if !n.NSIP.IsValid() {
+		if err := placeNameServer(d.tx, &n, doc.NSIP.Value); err != nil {
+			return err
+		}
+	}
+	for _, a := range doc.Reserved.Value {
+		if slices.Contains(n.Reserved, a) {
+			continue
+		}
+		if err := claim(d.tx, &n, inventory.Owner{Addr: a, Type: inventory.OwnerReserved, ID: n.ID}); err != nil {
+			return err
+		}
+		n.Reserved = append(slices.Clone(n.Reserved), a)
+	}
+	slices.SortFunc(n.Reserved, netip.Addr.Compare)
+	d.tx.Put(&n)
+	return nil
+}
+
+func (d *document) claimNode(name string, doc inventory.NodeDoc) error {
 	if len(doc.Interfaces) == 0 {
 		return nil
 	}
@@ -158,7 +202,6 @@ func (d document) claimNode(name string, doc inventory.NodeDoc) error {
 			if !ok {
 				return inventory.Errorf(inventory.KindRefused, "node", name, "interface '%s' of group '%s' has no network for %s", iface, g.Name, f.want)
 			}
-			release(d.tx, f.has) // kept across a change of group
 			if err := claim(d.tx, network, inventory.Owner{Addr: f.want, Type: inventory.OwnerNode, ID: n.ID, Iface: i.ID}); err != nil {
 				return err
 			}
@@ -171,7 +214,7 @@ func (d document) claimNode(name string, doc inventory.NodeDoc) error {
 
 // ranges sets the DHCP ranges, once nobody is in their way and before free
 // addresses are given out.
-func (d document) ranges() error {
+func (d *document) ranges() error {
 	return inOrder(d.doc.Networks, func(name string, doc inventory.NetworkDoc) error {
 		if !doc.DHCPRange.Given {
 			return nil
@@ -181,7 +224,11 @@ func (d document) ranges() error {
 		if doc.DHCPRange.Value != nil {
 			want = *doc.DHCPRange.Value
 		}
-		if n.Range == want && !(want.IsZero() && n.Duty.Holder != 0) {
+		if n.Range == want && !want.IsZero() {
+			return nil
+		}
+		if n.Range == want && n.Duty.Holder == 0 {
+			dropLeases(d.tx, n, func(*inventory.Lease) bool { return true })
 			return nil
 		}
 		return setRange(d.tx, inventory.SetRange{Network: name, Range: want})
@@ -190,43 +237,31 @@ func (d document) ranges() error {
 
 // giveAddresses gives the lowest free address where one is missing, to the
 // nodes in the order of their names.
-func (d document) giveAddresses() error {
-	alloc := newAllocator(d.tx)
-	for _, old := range slices.SortedFunc(d.tx.Nodes(), func(a, b *inventory.Node) int { return cmp.Compare(a.Name, b.Name) }) {
-		g, _ := d.tx.GroupByID(old.Group)
-		if complete(old, g) {
-			continue
+func (d *document) giveAddresses() error {
+	var nodes []string
+	for n := range d.tx.Nodes() {
+		if g, _ := d.tx.GroupByID(n.Group); !complete(n, g) {
+			nodes = append(nodes, n.Name)
 		}
-		n := *old
-		n.Interfaces = cloneMap(old.Interfaces)
-		if err := alloc.giveAll(&n, g); err != nil {
-			return err
-		}
-		d.tx.Put(&n)
 	}
+	if err := giveMissing(d.tx, nodes); err != nil {
+		return err
+	}
+	alloc := newAllocator(d.tx)
 	return inOrder(d.doc.Switches, func(name string, _ inventory.SwitchDoc) error {
 		old, _ := d.tx.Switch(name)
 		if old.Addr.IsValid() {
 			return nil
 		}
 		s := *old
-		n, _ := d.tx.NetworkByID(s.Network)
-		var ok bool
+		n, ok := d.tx.NetworkByID(s.Network)
+		if !ok {
+			return nil // the check at the end says it
+		}
 		if s.Addr, ok = alloc.take(n, inventory.Owner{Type: inventory.OwnerSwitch, ID: s.ID}); !ok {
 			return inventory.Errorf(inventory.KindInvalid, "switch", name, "network '%s' (%s) has no free address left for switch '%s'", n.Name, n.Prefix, name)
 		}
 		d.tx.Put(&s)
 		return nil
 	})
-}
-
-// complete tells whether the node has every address that its group gives it.
-func complete(n *inventory.Node, g *inventory.Group) bool {
-	for _, i := range g.Interfaces {
-		a := n.Interfaces[i.ID]
-		if (i.Network4 != 0) != a.V4.IsValid() || (i.Network6 != 0) != a.V6.IsValid() {
-			return false
-		}
-	}
-	return true
 }

@@ -325,10 +325,7 @@ func freeInterface(tx *inventory.Tx, g *inventory.Group, id inventory.ID, drop4,
 			release(tx, a.V6)
 			a.V6 = none
 		}
-		node.Interfaces[id] = a
-		if !a.V4.IsValid() && !a.V6.IsValid() {
-			delete(node.Interfaces, id)
-		}
+		assign(node.Interfaces, id, a)
 		tx.Put(&node)
 	}
 }

@@ -64,6 +64,7 @@ func admitHead(tx *inventory.Tx, c inventory.AdmitHead) (any, error) {
 	used := *i
 	used.UsedBy, used.UsedKey, used.UsedAt = name, h.Key, c.At
 	tx.Put(&used)
+	keepNameServers(tx)
 	return h, nil
 }
 
@@ -80,7 +81,7 @@ func addressFree(tx *inventory.Tx, h inventory.Head) error {
 	for _, p := range append([]netip.Prefix{netip.PrefixFrom(h.Address, 0)}, h.Addresses...) {
 		a := p.Addr()
 		if o, ok := tx.Owner(a); ok && o.Type == inventory.OwnerNode {
-			return refuse(a, ownerName(tx, o))
+			return refuse(a, ownerName(&tx.Inventory, o))
 		}
 		for n := range tx.Networks() {
 			if n.Range.Contains(a) {
@@ -104,12 +105,17 @@ func updateHead(tx *inventory.Tx, c inventory.UpdateHead) error {
 	return nil
 }
 
-// keepNameServers takes the addresses of name servers that were a head's own
-// and are no more: nobody else may get them.
+// keepNameServers follows the heads in the table of addresses: what was a head's
+// own and is no more stays with the name server that has it, and nobody else
+// may get it; what a head has by now is the head's.
 func keepNameServers(tx *inventory.Tx) {
 	for _, n := range slices.Collect(tx.Networks()) {
-		if _, owned := tx.Owner(n.NSIP); !owned && !headHas(&tx.Inventory, n.NSIP) {
+		o, owned := tx.Owner(n.NSIP)
+		switch has := headHas(&tx.Inventory, n.NSIP); {
+		case !owned && !has:
 			tx.Put(&inventory.Owner{Addr: n.NSIP, Network: n.ID, Type: inventory.OwnerNetwork, ID: n.ID})
+		case owned && has && o.Type == inventory.OwnerNetwork:
+			tx.Delete(o)
 		}
 	}
 }

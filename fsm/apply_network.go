@@ -13,7 +13,7 @@ func addNetwork(tx *inventory.Tx, c inventory.AddNetwork) error {
 		return inventory.Exists("network", c.Name)
 	}
 	n := &inventory.Network{ID: tx.NewID(), Name: c.Name, Prefix: c.Prefix.Masked(), NSHostname: c.NSHostname}
-	if err := noOverlap(tx, n); err != nil {
+	if err := noOverlap(&tx.Inventory, n); err != nil {
 		return err
 	}
 	if err := placeNameServer(tx, n, c.NSIP); err != nil {
@@ -23,8 +23,8 @@ func addNetwork(tx *inventory.Tx, c inventory.AddNetwork) error {
 	return nil
 }
 
-func noOverlap(tx *inventory.Tx, n *inventory.Network) error {
-	for other := range tx.Networks() {
+func noOverlap(inv *inventory.Inventory, n *inventory.Network) error {
+	for other := range inv.Networks() {
 		if other.ID == n.ID || !other.Prefix.Overlaps(n.Prefix) {
 			continue
 		}
@@ -46,14 +46,22 @@ func placeNameServer(tx *inventory.Tx, n *inventory.Network, ask netip.Addr) err
 		_, want = inventory.Hosts(n.Prefix)
 	}
 	n.NSIP = want
-	if headHas(&tx.Inventory, want) {
-		return nil
+	err := within(n, want)
+	if err == nil && !headHas(&tx.Inventory, want) {
+		err = claim(tx, n, inventory.Owner{Addr: want, Type: inventory.OwnerNetwork, ID: n.ID})
 	}
-	err := claim(tx, n, inventory.Owner{Addr: want, Type: inventory.OwnerNetwork, ID: n.ID})
 	if err != nil {
 		return inventory.Errorf(inventory.KindInvalid, "network", n.Name, "the name server cannot have %s: %v", want, err)
 	}
 	return nil
+}
+
+// freeNameServer takes the address from the network's name server.
+func freeNameServer(tx *inventory.Tx, n *inventory.Network) {
+	if o, ok := tx.Owner(n.NSIP); ok && o.Type == inventory.OwnerNetwork && o.ID == n.ID {
+		tx.Delete(o)
+	}
+	n.NSIP = none
 }
 
 func headHas(inv *inventory.Inventory, a netip.Addr) bool {
@@ -75,15 +83,16 @@ func changeNetwork(tx *inventory.Tx, c inventory.ChangeNetwork) error {
 	setText(&n.Include, c.Include)
 	setText(&n.RevInclude, c.RevInclude)
 	setText(&n.Comment, c.Comment)
+	newNS := c.NSIP != nil && *c.NSIP != n.NSIP
+	if newNS {
+		freeNameServer(tx, &n)
+	}
 	if c.Prefix != nil && c.Prefix.Masked() != n.Prefix {
-		if err := moveNetwork(tx, &n, c.Prefix.Masked()); err != nil {
+		if err := moveNetworks(tx, []renumbering{{&n, c.Prefix.Masked()}}); err != nil {
 			return err
 		}
 	}
-	if c.NSIP != nil && *c.NSIP != n.NSIP {
-		if o, ok := tx.Owner(n.NSIP); ok && o.Type == inventory.OwnerNetwork {
-			tx.Delete(o)
-		}
+	if newNS {
 		if err := placeNameServer(tx, &n, *c.NSIP); err != nil {
 			return err
 		}
@@ -119,9 +128,9 @@ func releaseReserved(tx *inventory.Tx, n *inventory.Network, a netip.Addr, force
 		n.Reserved = slices.DeleteFunc(slices.Clone(n.Reserved), func(r netip.Addr) bool { return r == a })
 		return nil
 	case o.Type != inventory.OwnerNode:
-		return refuse("%s is not reserved: it belongs to %s, which keeps it until it is changed itself", a, ownerName(tx, o))
+		return refuse("%s is not reserved: it belongs to %s, which keeps it until it is changed itself", a, ownerName(&tx.Inventory, o))
 	case !force:
-		return refuse("%s is not reserved: it is taken by %s; --force takes it away and gives the node the next free one", a, ownerName(tx, o))
+		return refuse("%s is not reserved: it is taken by %s; --force takes it away and gives the node the next free one", a, ownerName(&tx.Inventory, o))
 	}
 	old, _ := tx.NodeByID(o.ID)
 	g, _ := tx.GroupByID(old.Group)
@@ -136,65 +145,88 @@ func releaseReserved(tx *inventory.Tx, n *inventory.Network, a netip.Addr, force
 	return nil
 }
 
-// moveNetwork gives every address of the network its place in another prefix:
-// the offset stays.
-func moveNetwork(tx *inventory.Tx, n *inventory.Network, to netip.Prefix) error {
-	from := n.Prefix
-	n.Prefix = to
-	if err := noOverlap(tx, n); err != nil {
-		return err
-	}
-	move := func(a netip.Addr) (netip.Addr, error) {
-		if !a.IsValid() {
-			return a, nil
+// renumbering is a network, as a command is changing it, on its way to another prefix.
+type renumbering struct {
+	network *inventory.Network
+	to      netip.Prefix
+}
+
+// moveNetworks gives networks other prefixes, all at once, so that they may
+// follow each other. Every address in them keeps its offset.
+func moveNetworks(tx *inventory.Tx, moves []renumbering) error {
+	taken := make([][]*inventory.Owner, len(moves))
+	for k, m := range moves {
+		for o := range tx.Owners(m.network.Prefix.Addr()) {
+			if !m.network.Prefix.Contains(o.Addr) {
+				break
+			}
+			taken[k] = append(taken[k], o)
 		}
-		b, ok := inventory.Move(a, from, to)
-		if !ok {
-			return b, inventory.Errorf(inventory.KindInvalid, "network", n.Name, "%s has no place in %s: network '%s' stays %s", a, to, n.Name, from)
+		for _, o := range taken[k] {
+			tx.Delete(o)
 		}
-		return b, nil
 	}
-	var err error
-	for _, a := range []*netip.Addr{&n.NSIP, &n.Range.Start, &n.Range.End} {
-		if *a, err = move(*a); err != nil {
+	from := make([]netip.Prefix, len(moves))
+	for k, m := range moves {
+		from[k], m.network.Prefix = m.network.Prefix, m.to
+		stored := *m.network
+		tx.Put(&stored)
+	}
+	for k, m := range moves {
+		if err := m.settle(tx, from[k], taken[k]); err != nil {
 			return err
 		}
 	}
-	n.Reserved = slices.Clone(n.Reserved)
-	for i := range n.Reserved {
-		if n.Reserved[i], err = move(n.Reserved[i]); err != nil {
-			return err
-		}
-	}
-	var owners []*inventory.Owner
-	for o := range tx.Owners(from.Addr()) {
-		if o.Addr.BitLen() != from.Addr().BitLen() || !from.Contains(o.Addr) {
-			break
-		}
-		owners = append(owners, o)
-	}
-	for _, o := range owners {
-		tx.Delete(o)
-	}
-	for _, o := range owners {
-		m := *o
-		if m.Addr, err = move(o.Addr); err != nil {
-			return err
-		}
-		if err := moveOwner(tx, o, m.Addr); err != nil {
-			return err
-		}
-		tx.Put(&m)
-	}
-	dropLeases(tx, n, func(*inventory.Lease) bool { return true })
 	return nil
 }
 
-// moveOwner writes the new address into the object that has the old one.
-func moveOwner(tx *inventory.Tx, o *inventory.Owner, to netip.Addr) error {
-	if headHas(&tx.Inventory, to) {
-		return inventory.Errorf(inventory.KindRefused, "network", "", "%s would become %s, which belongs to a head", o.Addr, to)
+// settle gives everything that was in the network its address there.
+func (m renumbering) settle(tx *inventory.Tx, from netip.Prefix, taken []*inventory.Owner) error {
+	n := m.network
+	if err := noOverlap(&tx.Inventory, n); err != nil {
+		return err
 	}
+	var err error
+	place := func(a netip.Addr) netip.Addr {
+		b, ok := inventory.Move(a, from, m.to)
+		if !ok && a.IsValid() && err == nil {
+			err = inventory.Errorf(inventory.KindInvalid, "network", n.Name, "%s has no place in %s: network '%s' stays %s", a, m.to, n.Name, from)
+		}
+		return b
+	}
+	n.Range = inventory.AddrRange{Start: place(n.Range.Start), End: place(n.Range.End)}
+	n.Reserved = slices.Clone(n.Reserved)
+	for i, a := range n.Reserved {
+		n.Reserved[i] = place(a)
+	}
+	n.NSIP = place(n.NSIP)
+	if err != nil {
+		return err
+	}
+	for _, o := range taken {
+		if o.Type == inventory.OwnerNetwork {
+			continue
+		}
+		to := *o
+		if to.Addr = place(o.Addr); err != nil {
+			return err
+		}
+		if err := claim(tx, n, to); err != nil {
+			return err
+		}
+		moveOwner(tx, o, to.Addr)
+	}
+	dropLeases(tx, n, func(*inventory.Lease) bool { return true })
+	if n.NSIP.IsValid() {
+		if err := placeNameServer(tx, n, n.NSIP); err != nil {
+			return err
+		}
+	}
+	return rangeFree(tx, n)
+}
+
+// moveOwner writes the new address into the object that has the old one.
+func moveOwner(tx *inventory.Tx, o *inventory.Owner, to netip.Addr) {
 	switch o.Type {
 	case inventory.OwnerSwitch:
 		old, _ := tx.SwitchByID(o.ID)
@@ -220,7 +252,6 @@ func moveOwner(tx *inventory.Tx, o *inventory.Owner, to netip.Addr) error {
 		node.Interfaces[o.Iface] = a
 		tx.Put(&node)
 	}
-	return nil
 }
 
 func deleteNetwork(tx *inventory.Tx, c inventory.DeleteNetwork) error {
@@ -281,10 +312,9 @@ func setRange(tx *inventory.Tx, c inventory.SetRange) error {
 	refuse := func(format string, args ...any) error {
 		return inventory.Errorf(inventory.KindRefused, "network", n.Name, format, args...)
 	}
-	first, last := inventory.Hosts(n.Prefix)
 	for _, a := range []netip.Addr{c.Range.Start, c.Range.End} {
-		if !n.Prefix.Contains(a) || a.Less(first) || last.Less(a) {
-			return refuse("%s is no address of network '%s' (%s)", a, n.Name, n.Prefix)
+		if err := within(&n, a); err != nil {
+			return err
 		}
 	}
 	if n.Prefix.Addr().Is6() {
@@ -293,21 +323,38 @@ func setRange(tx *inventory.Tx, c inventory.SetRange) error {
 	if !attached(tx, &n) {
 		return refuse("no head has an address in network '%s' (%s), so none could answer DHCP there", n.Name, n.Prefix)
 	}
-	for o := range tx.Owners(c.Range.Start) {
-		if !c.Range.Contains(o.Addr) {
-			break
-		}
-		return refuse("%s lies in the range and is taken by %s", o.Addr, ownerName(tx, o))
-	}
-	for h := range tx.Heads() {
-		for _, p := range append([]netip.Prefix{netip.PrefixFrom(h.Address, 0)}, h.Addresses...) {
-			if c.Range.Contains(p.Addr()) {
-				return refuse("%s lies in the range and belongs to head '%s'", p.Addr(), h.Name)
-			}
-		}
+	if err := rangeFree(tx, &n); err != nil {
+		return err
 	}
 	dropLeases(tx, &n, func(l *inventory.Lease) bool { return !n.Range.Contains(l.Addr) })
 	tx.Put(&n)
+	return nil
+}
+
+// rangeFree refuses a DHCP range in which somebody has an address.
+func rangeFree(tx *inventory.Tx, n *inventory.Network) error {
+	refuse := func(a netip.Addr, by string) error {
+		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s lies in the range %s-%s and %s", a, n.Range.Start, n.Range.End, by)
+	}
+	if n.Range.IsZero() {
+		return nil
+	}
+	for o := range tx.Owners(n.Range.Start) {
+		if !n.Range.Contains(o.Addr) {
+			break
+		}
+		return refuse(o.Addr, "is taken by "+ownerName(&tx.Inventory, o))
+	}
+	for h := range tx.Heads() {
+		for _, p := range append([]netip.Prefix{netip.PrefixFrom(h.Address, 0)}, h.Addresses...) {
+			if n.Range.Contains(p.Addr()) {
+				return refuse(p.Addr(), "belongs to head '"+h.Name+"'")
+			}
+		}
+	}
+	if c, ok := tx.Cluster(); ok && n.Range.Contains(c.FrontendAddress) {
+		return refuse(c.FrontendAddress, "is the frontend address of the cluster")
+	}
 	return nil
 }
 

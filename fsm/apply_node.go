@@ -110,7 +110,6 @@ func changeNodes(tx *inventory.Tx, c inventory.ChangeNodes) error {
 		}
 		sw = s.ID
 	}
-	var alloc *allocator
 	for _, name := range c.Names {
 		old, ok := tx.Node(name)
 		if !ok {
@@ -118,14 +117,7 @@ func changeNodes(tx *inventory.Tx, c inventory.ChangeNodes) error {
 		}
 		n := *old
 		if c.Group != nil {
-			if alloc == nil {
-				alloc = newAllocator(tx)
-			}
 			if err := changeNodeGroup(tx, &n, *c.Group); err != nil {
-				return err
-			}
-			g, _ := tx.GroupByID(n.Group)
-			if err := alloc.giveAll(&n, g); err != nil {
 				return err
 			}
 		}
@@ -143,7 +135,41 @@ func changeNodes(tx *inventory.Tx, c inventory.ChangeNodes) error {
 		n.Tags = tagged(n.Tags, c.Tag, c.Untag)
 		tx.Put(&n)
 	}
+	if c.Group != nil {
+		return giveMissing(tx, c.Names)
+	}
 	return setAddresses(tx, c)
+}
+
+// giveMissing gives nodes the addresses that their groups' interfaces want and
+// that they have not. All that others leave is free by then.
+func giveMissing(tx *inventory.Tx, names []string) error {
+	alloc := newAllocator(tx)
+	for _, name := range names {
+		old, _ := tx.Node(name)
+		g, _ := tx.GroupByID(old.Group)
+		if complete(old, g) {
+			continue
+		}
+		n := *old
+		n.Interfaces = cloneMap(old.Interfaces)
+		if err := alloc.giveAll(&n, g); err != nil {
+			return err
+		}
+		tx.Put(&n)
+	}
+	return nil
+}
+
+// complete tells whether the node has every address that its group gives it.
+func complete(n *inventory.Node, g *inventory.Group) bool {
+	for _, i := range g.Interfaces {
+		a := n.Interfaces[i.ID]
+		if (i.Network4 != 0) != a.V4.IsValid() || (i.Network6 != 0) != a.V6.IsValid() {
+			return false
+		}
+	}
+	return true
 }
 
 // tagged gives the tags with some more and without others, sorted.
@@ -183,7 +209,7 @@ func changeNodeGroup(tx *inventory.Tx, n *inventory.Node, group string) error {
 			if i.Network6 != 0 && i.Network6 == old.Network6 && b.V6.IsValid() && !a.V6.IsValid() && !kept[b.V6] {
 				a.V6, kept[b.V6] = b.V6, true
 			}
-			n.Interfaces[i.ID] = a
+			assign(n.Interfaces, i.ID, a)
 		}
 	}
 	for _, old := range from.Interfaces {

@@ -28,6 +28,7 @@ func undoChange(tx *inventory.Tx, c inventory.UndoChange) error {
 		return refuse("entry %d is too old: what it changed is not kept any more", c.Entry)
 	}
 	var was, is []any
+	made := map[any]bool{} // those of is that the entry made
 	for _, change := range e.Changes {
 		before, after, ok := change.Objects()
 		if !ok {
@@ -40,14 +41,19 @@ func undoChange(tx *inventory.Tx, c inventory.UndoChange) error {
 			was = append(was, before)
 		}
 		if after != nil {
-			is = append(is, after)
-			releaseAll(tx, current(tx, change.Object, change.ID))
-			if before == nil {
-				forget(tx, current(tx, change.Object, change.ID))
-			}
+			now := current(tx, change.Object, change.ID)
+			is, made[now] = append(is, now), before == nil
 		}
 	}
-	if err := restore(tx, was); err != nil {
+	duties := map[inventory.ID]inventory.Duty{}
+	for _, o := range is {
+		releaseAll(tx, o)
+		if n, ok := o.(*inventory.Network); ok {
+			duties[n.ID] = n.Duty
+		}
+		takeOut(tx, o, made[o])
+	}
+	if err := restore(tx, was, duties); err != nil {
 		return refuse("entry %d cannot be undone: %v", c.Entry, err)
 	}
 	if err := Check(&tx.Inventory); err != nil {
@@ -103,8 +109,17 @@ func found[T any](o *T, ok bool) any {
 	return o
 }
 
-// forget deletes an object, with what is kept beside it.
-func forget(tx *inventory.Tx, o any) {
+// takeOut takes an object away, so that its name and its MAC address are free
+// for others; for good with what is kept beside it. The cluster stays, for it
+// is asked for the frontend address.
+func takeOut(tx *inventory.Tx, o any, forGood bool) {
+	if _, ok := o.(*inventory.Cluster); ok {
+		return
+	}
+	tx.Delete(o)
+	if !forGood {
+		return
+	}
 	switch o := o.(type) {
 	case *inventory.Node:
 		if s, ok := tx.Status(o.ID); ok {
@@ -117,12 +132,11 @@ func forget(tx *inventory.Tx, o any) {
 	case *inventory.Network:
 		dropLeases(tx, o, func(*inventory.Lease) bool { return true })
 	}
-	tx.Delete(o)
 }
 
 // restore puts objects as the log has them into the state, with what heads keep
 // in them by themselves, and takes their addresses.
-func restore(tx *inventory.Tx, was []any) error {
+func restore(tx *inventory.Tx, was []any, duties map[inventory.ID]inventory.Duty) error {
 	for _, o := range was {
 		if err := nameFree(tx, o); err != nil {
 			return err
@@ -132,15 +146,10 @@ func restore(tx *inventory.Tx, was []any) error {
 			now, _ := tx.Cluster()
 			o.Secrets = now.Secrets
 		case *inventory.Network:
-			if now, ok := tx.NetworkByID(o.ID); ok {
-				o.Duty = now.Duty
-			}
-			if err := noOverlap(tx, o); err != nil {
-				return err
-			}
+			o.Duty = duties[o.ID]
 			dropLeases(tx, o, func(l *inventory.Lease) bool { return !o.Range.Contains(l.Addr) })
 		case *inventory.Node:
-			if has, ok := tx.NodeByMAC(o.MAC); ok && o.MAC != "" && has.ID != o.ID {
+			if has, ok := tx.NodeByMAC(o.MAC); ok && o.MAC != "" {
 				return fmt.Errorf("%s is the MAC address of node '%s' now", o.MAC, has.Name)
 			}
 		}

@@ -13,13 +13,54 @@ import (
 // keeps it by itself; a change that restores or replaces many objects at once
 // is checked with it.
 func Check(inv *inventory.Inventory) error {
-	if err := checkReferences(inv); err != nil {
-		return err
+	if c, ok := inv.Cluster(); ok && c.Deleted && len(objects(inv)) > 0 {
+		return fmt.Errorf("there would be objects in a cluster that is deleted")
 	}
-	if err := checkNodes(inv); err != nil {
-		return err
+	for _, check := range []func(*inventory.Inventory) error{
+		(*inventory.Inventory).Doubles, checkNetworks, checkReferences, checkNodes, checkOwners,
+	} {
+		if err := check(inv); err != nil {
+			return err
+		}
 	}
-	return checkOwners(inv)
+	return nil
+}
+
+// checkNetworks tells of networks that overlap, and of whatever is where a DHCP
+// range or the frontend address is.
+func checkNetworks(inv *inventory.Inventory) error {
+	var frontend netip.Addr
+	if c, ok := inv.Cluster(); ok {
+		frontend = c.FrontendAddress
+	}
+	for n := range inv.Networks() {
+		if err := noOverlap(inv, n); err != nil {
+			return err
+		}
+		if err := within(n, n.NSIP); err != nil {
+			return fmt.Errorf("the name server of network '%s': %w", n.Name, err)
+		}
+		if n.Range.Contains(frontend) {
+			return fmt.Errorf("the frontend address %s would lie in the DHCP range of network '%s'", frontend, n.Name)
+		}
+		for o := range inv.Owners(n.Range.Start) {
+			if !n.Range.Contains(o.Addr) {
+				break
+			}
+			return fmt.Errorf("%s of %s would lie in the DHCP range of network '%s'", o.Addr, ownerName(inv, o), n.Name)
+		}
+	}
+	if o, ok := inv.Owner(frontend); ok && o.Type == inventory.OwnerNode {
+		return fmt.Errorf("the frontend address %s would be that of %s", frontend, ownerName(inv, o))
+	}
+	paths := map[string]string{}
+	for o := range inv.OSImages() {
+		if other, twice := paths[o.Path]; twice {
+			return fmt.Errorf("osimages '%s' and '%s' would have the same path %s", other, o.Name, o.Path)
+		}
+		paths[o.Path] = o.Name
+	}
+	return nil
 }
 
 func checkReferences(inv *inventory.Inventory) error {
@@ -29,6 +70,16 @@ func checkReferences(inv *inventory.Inventory) error {
 	network := func(id inventory.ID) bool {
 		_, ok := inv.NetworkByID(id)
 		return ok || id == 0
+	}
+	for v := range inv.Versions() {
+		if _, ok := inv.OSImageByID(v.Image); !ok {
+			return gone("version", v.ID, "osimage")
+		}
+	}
+	for l := range inv.Leases() {
+		if n, ok := inv.NetworkByID(l.Network); !ok || !n.Range.Contains(l.Addr) {
+			return gone("lease", l.Addr.String(), "range")
+		}
 	}
 	for g := range inv.Groups() {
 		if _, ok := inv.OSImageByID(g.OSImage); !ok {
@@ -43,6 +94,17 @@ func checkReferences(inv *inventory.Inventory) error {
 		for _, i := range g.Interfaces {
 			if !network(i.Network4) || !network(i.Network6) {
 				return gone("group", g.Name, "network on interface "+i.Name)
+			}
+			if n, ok := inv.NetworkByID(i.Network4); ok && !n.Prefix.Addr().Is4() {
+				return gone("group", g.Name, "IPv4 network on interface "+i.Name)
+			}
+			if n, ok := inv.NetworkByID(i.Network6); ok && !n.Prefix.Addr().Is6() {
+				return gone("group", g.Name, "IPv6 network on interface "+i.Name)
+			}
+		}
+		if g.TorrentIF != nil {
+			if _, ok := g.Interface(*g.TorrentIF); !ok {
+				return gone("group", g.Name, "torrent_if")
 			}
 		}
 	}
@@ -137,7 +199,7 @@ func checkOwners(inv *inventory.Inventory) error {
 		}
 	}
 	for o := range inv.Owners(netip.Addr{}) {
-		if _, ok := said[o.Addr]; !ok && !headHas(inv, o.Addr) {
+		if _, ok := said[o.Addr]; !ok {
 			return fmt.Errorf("%s would be lost: %s %d, who owns it, does not have it", o.Addr, o.Type, o.ID)
 		}
 	}

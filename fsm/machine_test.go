@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"flag"
-	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
-	"pgregory.net/rapid"
 
 	"github.com/clustervision/luna/fsm"
 	"github.com/clustervision/luna/inventory"
@@ -252,165 +249,6 @@ func TestVersionsBecomeReady(t *testing.T) {
 	if v, _ := s.View().BootVersion(o.ID); v.ID != "0000000000000002" {
 		t.Error("a version that both heads hold is not booted")
 	}
-}
-
-// TestRandomCommands holds what must always hold over random sequences of
-// commands: no address with two owners, none lost, no dangling reference, and
-// the same log gives the same state.
-func TestRandomCommands(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := begun(t)
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			s.do(draw(t))
-			if err := consistent(s.View()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		again := &site{Machine: fsm.New()}
-		for i, b := range s.log {
-			again.Apply(&raft.Log{Index: uint64(i + 1), Data: b})
-		}
-		want, err := text(s.View())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, _ := text(again.View()); got != want {
-			t.Fatalf("the same log gives another state:\n%s", cmp.Diff(want, got))
-		}
-		restored := fsm.New()
-		if err := restored.Restore(io.NopCloser(strings.NewReader(want))); err != nil {
-			t.Fatal(err)
-		}
-		if got, _ := text(restored.View()); got != want {
-			t.Fatalf("a snapshot gives another state:\n%s", cmp.Diff(want, got))
-		}
-	})
-}
-
-func draw(t *rapid.T) inventory.Command {
-	one := func(of ...string) string { return rapid.SampledFrom(of).Draw(t, "name") }
-	network := func() string { return one("a", "b", "c") }
-	group := func() string { return one("g", "h") }
-	node := func() string { return one("n1", "n2", "n3", "node001", "node002") }
-	addr := func() netip.Addr {
-		return netip.AddrFrom4([4]byte{10, byte(rapid.IntRange(1, 3).Draw(t, "net")), 0, byte(rapid.IntRange(0, 15).Draw(t, "host"))})
-	}
-	prefix := func() netip.Prefix {
-		return netip.PrefixFrom(addr(), rapid.IntRange(26, 30).Draw(t, "bits"))
-	}
-	iface := func() string { return one("BOOTIF", "BMC", "eth0") }
-	switch rapid.IntRange(0, 13).Draw(t, "verb") {
-	case 0:
-		return inventory.AddNetwork{Name: network(), Prefix: prefix()}
-	case 1:
-		p := prefix()
-		return inventory.ChangeNetwork{Name: network(), Prefix: &p}
-	case 2:
-		a := addr()
-		return inventory.ChangeNetwork{Name: network(), NSIP: &a}
-	case 3:
-		return inventory.ChangeNetwork{Name: network(), Reserve: []netip.Addr{addr()}}
-	case 4:
-		return inventory.DeleteNetwork{Name: network()}
-	case 5:
-		return inventory.AddOSImage{Name: one("i", "j"), Path: one("/i", "/j")}
-	case 6:
-		return inventory.AddGroup{Name: group(), OSImage: one("i", "j"), Network: network()}
-	case 7:
-		action := rapid.SampledFrom([]inventory.InterfaceAction{inventory.InterfaceAdd, inventory.InterfaceDelete, inventory.InterfaceSetNet, inventory.InterfaceDelNet, inventory.InterfaceRename}).Draw(t, "action")
-		return inventory.ChangeGroup{Name: group(), Interfaces: []inventory.InterfaceChange{{Interface: iface(), Action: action, Network: network(), NewName: iface()}}}
-	case 8:
-		var names []string
-		for i := range rapid.IntRange(0, 3).Draw(t, "count") {
-			names = append(names, fmt.Sprintf("n%d", i+1))
-		}
-		return inventory.AddNodes{Group: group(), Names: names}
-	case 9:
-		g := group()
-		return inventory.ChangeNodes{Names: []string{node()}, Group: &g}
-	case 10:
-		return inventory.ChangeNodes{Names: []string{node()}, Addresses: []inventory.SetAddress{{Interface: iface(), Addr: addr()}}}
-	case 11:
-		mac := inventory.MAC(one("", "52:54:00:00:00:01", "52:54:00:00:00:02"))
-		return inventory.ChangeNodes{Names: []string{node()}, MAC: &mac}
-	case 12:
-		return inventory.DeleteNodes{Names: []string{node()}}
-	default:
-		return inventory.DeleteGroup{Name: group()}
-	}
-}
-
-// consistent checks the whole state against itself.
-func consistent(inv *inventory.Inventory) error {
-	has := map[netip.Addr]string{}
-	take := func(a netip.Addr, who string, network inventory.ID) error {
-		if !a.IsValid() {
-			return nil
-		}
-		if other, ok := has[a]; ok {
-			return fmt.Errorf("%s belongs to %s and to %s", a, other, who)
-		}
-		has[a] = who
-		n, ok := inv.NetworkByID(network)
-		if !ok || !n.Prefix.Contains(a) {
-			return fmt.Errorf("%s of %s lies outside its network", a, who)
-		}
-		o, ok := inv.Owner(a)
-		if !ok || o.Network != network {
-			return fmt.Errorf("%s of %s is free to be given away (%v)", a, who, o)
-		}
-		return nil
-	}
-	for n := range inv.Networks() {
-		if err := take(n.NSIP, "the name server of "+n.Name, n.ID); err != nil {
-			return err
-		}
-		for _, a := range n.Reserved {
-			if err := take(a, "a reservation in "+n.Name, n.ID); err != nil {
-				return err
-			}
-		}
-	}
-	for g := range inv.Groups() {
-		if _, ok := inv.OSImageByID(g.OSImage); !ok {
-			return fmt.Errorf("group %s has an osimage that is gone", g.Name)
-		}
-		for _, i := range g.Interfaces {
-			for _, id := range []inventory.ID{i.Network4, i.Network6} {
-				if _, ok := inv.NetworkByID(id); !ok && id != 0 {
-					return fmt.Errorf("interface %s of group %s has a network that is gone", i.Name, g.Name)
-				}
-			}
-		}
-	}
-	for n := range inv.Nodes() {
-		g, ok := inv.GroupByID(n.Group)
-		if !ok {
-			return fmt.Errorf("node %s has a group that is gone", n.Name)
-		}
-		left := len(n.Interfaces)
-		for _, i := range g.Interfaces {
-			a, ok := n.Interfaces[i.ID]
-			if ok {
-				left--
-			}
-			if a.V4.IsValid() != (i.Network4 != 0) {
-				return fmt.Errorf("node %s: interface %s has address %v in network %d", n.Name, i.Name, a.V4, i.Network4)
-			}
-			if err := take(a.V4, "node "+n.Name, i.Network4); err != nil {
-				return err
-			}
-		}
-		if left != 0 {
-			return fmt.Errorf("node %s has addresses on interfaces that are gone: %v", n.Name, n.Interfaces)
-		}
-	}
-	for o := range inv.Owners(netip.MustParseAddr("0.0.0.0")) {
-		if _, ok := has[o.Addr]; !ok {
-			return fmt.Errorf("%s is lost: owned by %s %d, who does not have it", o.Addr, o.Type, o.ID)
-		}
-	}
-	return nil
 }
 
 func text(inv *inventory.Inventory) (string, error) {

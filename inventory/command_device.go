@@ -111,7 +111,7 @@ func (c AddSwitches) Validate() error {
 
 func checkIncrement(object string, names []string, a netip.Addr, increment bool) error {
 	if len(names) > 1 && a.IsValid() && !increment {
-		return invalid(object, names[0], "one address cannot be that of %d: %s+ gives each the next one", len(names), a)
+		return invalid(object, names[0], "one address cannot be that of %d objects: %s+ gives each the next one", len(names), a)
 	}
 	return nil
 }
@@ -133,6 +133,9 @@ func (c ChangeSwitches) Validate() error {
 	if len(c.Names) == 0 {
 		return invalid("switch", "", "no switch is named")
 	}
+	if err := checkDoubles("switch", c.Names); err != nil {
+		return err
+	}
 	if c.Addr != nil {
 		if err := checkIncrement("switch", c.Names, *c.Addr, c.Increment); err != nil {
 			return err
@@ -149,7 +152,7 @@ type DeleteSwitches struct {
 	Names []string `json:"names"`
 }
 
-func (c DeleteSwitches) Validate() error { return nil }
+func (c DeleteSwitches) Validate() error { return checkDoubles("switch", c.Names) }
 
 // AddOtherDevs makes other devices with an address in a network.
 type AddOtherDevs struct {
@@ -184,6 +187,9 @@ func (c ChangeOtherDevs) Validate() error {
 	if len(c.Names) == 0 {
 		return invalid("otherdev", "", "no otherdev is named")
 	}
+	if err := checkDoubles("otherdev", c.Names); err != nil {
+		return err
+	}
 	if (c.Addr.IsValid() || c.Detach) && c.Network == "" {
 		return invalid("otherdev", c.Names[0], "Network should be specified: say in which network the address is")
 	}
@@ -198,4 +204,4 @@ type DeleteOtherDevs struct {
 	Names []string `json:"names"`
 }
 
-func (c DeleteOtherDevs) Validate() error { return nil }
+func (c DeleteOtherDevs) Validate() error { return checkDoubles("otherdev", c.Names) }

@@ -37,7 +37,7 @@ type ChangeNetwork struct {
 }
 
 func (c ChangeNetwork) Validate() error {
-	if c.NSHostname != nil {
+	if c.NSHostname != nil && *c.NSHostname != "" {
 		if err := CheckName("name server", *c.NSHostname); err != nil {
 			return err
 		}

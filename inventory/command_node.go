@@ -58,13 +58,11 @@ func (c ChangeNodes) Validate() error {
 	if c.Group != nil && len(c.Addresses) > 0 {
 		return invalid("node", c.Names[0], "change the group first, then the address")
 	}
-	for _, a := range c.Addresses {
-		if !a.Addr.IsValid() {
-			return invalid("node", c.Names[0], "interface '%s' needs an IP address", a.Interface)
-		}
-		if len(c.Names) > 1 && !a.Increment {
-			return invalid("node", c.Names[0], "one address cannot be that of %d nodes: %s+ gives each the next one", len(c.Names), a.Addr)
-		}
+	if err := checkDoubles("node", c.Names); err != nil {
+		return err
+	}
+	if err := c.checkAddresses(); err != nil {
+		return err
 	}
 	for _, t := range append(slices.Clone(c.Tag), c.Untag...) {
 		if err := CheckTag(c.Names[0], t); err != nil {
@@ -72,6 +70,28 @@ func (c ChangeNodes) Validate() error {
 		}
 	}
 	return checkTexts("node", c.Names[0], c.Port, c.Comment)
+}
+
+func (c ChangeNodes) checkAddresses() error {
+	type place struct {
+		iface string
+		is6   bool
+	}
+	seen := map[place]bool{}
+	for _, a := range c.Addresses {
+		if !a.Addr.IsValid() {
+			return invalid("node", c.Names[0], "interface '%s' needs an IP address", a.Interface)
+		}
+		if err := checkIncrement("node", c.Names, a.Addr, a.Increment); err != nil {
+			return err
+		}
+		p := place{a.Interface, a.Addr.Is6()}
+		if seen[p] {
+			return invalid("node", c.Names[0], "interface '%s' can have one address of the family of %s", a.Interface, a.Addr)
+		}
+		seen[p] = true
+	}
+	return nil
 }
 
 // SetAddress gives an interface another address of the same family.
@@ -92,7 +112,7 @@ func (c DeleteNodes) Validate() error {
 	if len(c.Names) == 0 {
 		return invalid("node", "", "no node is named")
 	}
-	return nil
+	return checkDoubles("node", c.Names)
 }
 
 // RecordStatus stores stages that nodes reported; unknown nodes are passed over.

@@ -46,7 +46,7 @@ func (c ChangeOSImage) Validate() error {
 			return err
 		}
 	}
-	return checkTexts("osimage", c.Name, c.GrabExcludeList, c.Comment)
+	return checkTexts("osimage", c.Name, c.KernModules, c.DracutModules, c.GrabExcludeList, c.GrabFilesystems, c.Comment)
 }
 
 // DeleteOSImage removes an osimage that no group uses, and its versions.

@@ -198,15 +198,22 @@ func (d *Document) Mask() {
 func (c *Cluster) doc() ClusterDoc {
 	s := c.Services
 	return ClusterDoc{
-		NodePrefix: Given(c.NodePrefix), NodeDigits: Given(c.NodeDigits), User: Given(c.User), Path: Given(c.Path),
-		FrontendAddress: Given(c.FrontendAddress), FrontendPort: Given(c.FrontendPort), FrontendHTTPS: Given(c.FrontendHTTPS),
-		Replicas: Given(c.Replicas), SeedSeconds: Given(c.SeedSeconds), ServerPort: Given(s.ServerPort),
-		TrackerInterval: Given(s.TrackerInterval), TrackerMinInterval: Given(s.TrackerMinInterval), TrackerMaxPeers: Given(s.TrackerMaxPeers),
-		TorrentListenPortMin: Given(s.TorrentListenPortMin), TorrentListenPortMax: Given(s.TorrentListenPortMax),
+		NodePrefix: Given(c.NodePrefix), NodeDigits: set(c.NodeDigits), User: Given(c.User), Path: set(c.Path),
+		FrontendAddress: set(c.FrontendAddress), FrontendPort: set(c.FrontendPort), FrontendHTTPS: Given(c.FrontendHTTPS),
+		Replicas: set(c.Replicas), SeedSeconds: Given(c.SeedSeconds), ServerPort: set(s.ServerPort),
+		TrackerInterval: set(s.TrackerInterval), TrackerMinInterval: set(s.TrackerMinInterval), TrackerMaxPeers: set(s.TrackerMaxPeers),
+		TorrentListenPortMin: set(s.TorrentListenPortMin), TorrentListenPortMax: set(s.TorrentListenPortMax),
 		TorrentPidfile: Given(s.TorrentPidfile), LwebPidfile: Given(s.LwebPidfile), LwebNumProc: Given(s.LwebNumProc),
 		ClusterIPs: Given(s.ClusterIPs), NamedIncludeFile: Given(s.NamedIncludeFile), NamedZoneDir: Given(s.NamedZoneDir),
 		Comment: Given(c.Comment),
 	}
+}
+
+// set gives the value where there is one: what init left out, no document can
+// set to nothing.
+func set[T comparable](v T) Maybe[T] {
+	var zero T
+	return Maybe[T]{Given: v != zero, Value: v}
 }
 
 func (n *Network) doc() NetworkDoc {

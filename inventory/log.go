@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hashicorp/go-memdb"
 )
 
 // Entry is one line of the audit trail: a command that changed something of
@@ -101,8 +103,8 @@ func Record(o any) json.RawMessage {
 func (tx *Tx) Changes() []Change {
 	var list []Change
 	for _, m := range tx.txn.Changes() {
-		if !slices.Contains(logged, m.Table) || (m.Table == tVersion && m.Before != nil) {
-			continue // a version that goes, goes because of another change
+		if !slices.Contains(logged, m.Table) || m.Table == tVersion && !tx.tells(m) {
+			continue
 		}
 		c := Change{Object: m.Table}
 		if m.Before != nil {
@@ -123,6 +125,16 @@ func (tx *Tx) Changes() []Change {
 			strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 	return list
+}
+
+// tells whether the change of a version says anything to an administrator: that
+// it came, or that it went and its osimage stays. Who holds it is the heads'.
+func (tx *Tx) tells(m memdb.Change) bool {
+	if m.Before == nil {
+		return true
+	}
+	_, stays := tx.OSImageByID(m.Before.(*ImageVersion).Image)
+	return m.After == nil && stays
 }
 
 // Log writes the changes of the Tx into the audit trail, if there are any, and

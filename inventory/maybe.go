@@ -1,6 +1,9 @@
 package inventory
 
-import "encoding/json"
+import (
+	"bytes"
+	"encoding/json"
+)
 
 // Maybe is a value that a document may leave out: what is left out stays as it
 // is. Given and null is something else: it unsets.
@@ -18,10 +21,13 @@ func (m Maybe[T]) IsZero() bool { return !m.Given }
 // MarshalJSON writes the value alone.
 func (m Maybe[T]) MarshalJSON() ([]byte, error) { return json.Marshal(m.Value) }
 
-// UnmarshalJSON reads the value alone; null is given too.
+// UnmarshalJSON reads the value alone; null is given too. A field that the
+// value does not have is refused: a slip in a document must not unset things.
 func (m *Maybe[T]) UnmarshalJSON(b []byte) error {
 	m.Given = true
-	return json.Unmarshal(b, &m.Value)
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	return dec.Decode(&m.Value)
 }
 
 // Into stores the value in the field where it is given.

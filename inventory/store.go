@@ -2,7 +2,10 @@ package inventory
 
 import (
 	"encoding/binary"
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/hashicorp/go-memdb"
 )
@@ -281,6 +284,35 @@ func (tx *Tx) Put(o any) { tx.put(tableOf(o), o) }
 
 // Delete takes the object out of its table.
 func (tx *Tx) Delete(o any) { tx.drop(tableOf(o), o) }
+
+// Doubles tells of two objects of one type that have the same name, or two nodes
+// with one MAC address: lookups find only one of such two. Commands look before
+// they put; whoever puts many objects at once asks this afterwards.
+func (inv *Inventory) Doubles() error {
+	for _, d := range decoders {
+		indexes := inv.db.DBSchema().Tables[d.table].Indexes
+		for _, name := range slices.Sorted(maps.Keys(indexes)) {
+			index, ok := indexes[name].Indexer.(memdb.SingleIndexer)
+			if name == "id" || !indexes[name].Unique || !ok {
+				continue
+			}
+			it, err := inv.txn.Get(d.table, "id")
+			if err != nil {
+				panic(err)
+			}
+			for o := it.Next(); o != nil; o = it.Next() {
+				has, key, err := index.FromObject(o)
+				if err != nil || !has {
+					continue
+				}
+				if first, err := inv.txn.First(d.table, name, key); err != nil || first != o {
+					return fmt.Errorf("two objects of type %s would have the same %s", d.table, name)
+				}
+			}
+		}
+	}
+	return nil
+}
 
 // receiptsKept is how many results are remembered: far more than can be asked
 // for again within the seconds in which a sender retries.

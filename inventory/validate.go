@@ -82,6 +82,19 @@ func checkNames(object string, names []string) error {
 	return nil
 }
 
+// checkDoubles refuses a list in which a name stands twice: what is done to the
+// object then would be done to it twice, the second time as to another one.
+func checkDoubles(object string, names []string) error {
+	seen := make(map[string]bool, len(names))
+	for _, n := range names {
+		if seen[n] {
+			return invalid(object, n, "%s '%s' is named twice", object, n)
+		}
+		seen[n] = true
+	}
+	return nil
+}
+
 // tagRE is stricter than a name: a tag stands in selections.
 var tagRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
