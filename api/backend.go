@@ -55,9 +55,9 @@ type Backend interface {
 	Clone(ctx context.Context, by inventory.Asker, image string, r CloneRequest, progress func(JobEvent)) error
 	// Grab takes a running host's file systems into the osimage's tree.
 	Grab(ctx context.Context, image string, r GrabRequest, progress func(JobEvent)) error
-	// Zones writes the DNS zones as files for BIND, where the cluster's
-	// named_zone_dir is, and tells what it did.
-	Zones(ctx context.Context) (Exported, error)
+	// Zones gives the DNS zones as files for BIND; write also puts them where the
+	// cluster's named_zone_dir is.
+	Zones(ctx context.Context, write bool) (Exported, error)
 	// DHCPConfig gives the inventory as a configuration of ISC's dhcpd; one for
 	// each of a failover pair if asked for.
 	DHCPConfig(failover bool) (Exported, error)

@@ -319,9 +319,14 @@ func (c *Client) job(ctx context.Context, path string, in any, progress func(Job
 	}
 }
 
-// Zones writes the DNS zones as files for BIND on the asked head.
-func (c *Client) Zones(ctx context.Context) (Exported, error) {
-	return fetch[Exported](ctx, c, "POST", "/v1/zones", nil)
+// Zones gives the DNS zones as files for BIND; write puts them in place on the
+// asked head.
+func (c *Client) Zones(ctx context.Context, write bool) (Exported, error) {
+	method := http.MethodGet
+	if write {
+		method = http.MethodPost
+	}
+	return fetch[Exported](ctx, c, method, "/v1/zones", nil)
 }
 
 // DHCPConfig gives the inventory as a configuration of ISC's dhcpd, or of a

@@ -25,7 +25,11 @@ func (s *server) jobs(mux *http.ServeMux) {
 // exports registers what is made of the inventory for other servers.
 func (s *server) exports() {
 	on(s, RoleAdmin, "POST", "/v1/zones", "Write the DNS zones as files for BIND on this head", func(ctx context.Context, _ *none) (*body[Exported], error) {
-		e, err := s.b.Zones(ctx)
+		e, err := s.b.Zones(ctx, true)
+		return &body[Exported]{e}, err
+	})
+	on(s, RoleAdmin, "GET", "/v1/zones", "Export the DNS zones as files for BIND", func(ctx context.Context, _ *none) (*body[Exported], error) {
+		e, err := s.b.Zones(ctx, false)
 		return &body[Exported]{e}, err
 	})
 	on(s, RoleAdmin, "GET", "/v1/dhcpd", "Export the inventory as a configuration of ISC's dhcpd", func(_ context.Context, in *struct {

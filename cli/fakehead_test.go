@@ -236,7 +236,7 @@ func (h *testHead) DHCPConfig(failover bool) (api.Exported, error) {
 	return e, nil
 }
 
-func (h *testHead) Zones(context.Context) (api.Exported, error) {
+func (h *testHead) Zones(context.Context, bool) (api.Exported, error) {
 	if _, ok := h.View().Cluster(); !ok {
 		return api.Exported{}, inventory.NotFound("cluster", "general")
 	}
