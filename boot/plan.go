@@ -19,9 +19,8 @@ type Plan struct {
 	OSImage      string          `json:"osimage"`
 	ImageVersion string          `json:"image_version"`
 	Root         PlanArtifact    `json:"root"`
-	Heads        []string        `json:"heads"`                // "address:port" of every live head, in this node's order
-	HTTPS        bool            `json:"https,omitempty"`      // the heads are asked over TLS
-	TorrentIF    string          `json:"torrent_if,omitempty"` // the interface over which the image is shared; "": the one that boots
+	Heads        []string        `json:"heads"`           // "address:port" of every live head, in this node's order
+	HTTPS        bool            `json:"https,omitempty"` // the heads are asked over TLS
 	Interfaces   []PlanInterface `json:"interfaces"`
 	BMC          *PlanBMC        `json:"bmc,omitempty"` // nil: the node's BMC is left as it is
 	PreScript    string          `json:"prescript"`

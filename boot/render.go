@@ -35,7 +35,6 @@ func (s Site) Plan(n *inventory.Node) (Plan, error) {
 		PartScript: text(g.PartScript),
 		PostScript: text(g.PostScript),
 		HTTPS:      Scheme(s.Inventory) == "https",
-		TorrentIF:  text(g.TorrentIF),
 	}
 	if c, ok := s.Inventory.Cluster(); ok {
 		plan.SeedSeconds = c.SeedSeconds

@@ -27,6 +27,8 @@ type Boot struct {
 	// Heads are "address:port" of the heads that were alive at boot, in this
 	// node's order (luna.heads, or the host of luna.url); never empty.
 	Heads []string
+	// HTTPS asks the heads over TLS (the scheme of luna.url).
+	HTTPS bool
 	// Token proves to the heads that this is the node, in this boot (luna.token).
 	Token string
 	// Service asks for a shell before the installation (luna.service=1).
@@ -51,6 +53,7 @@ func ParseCmdline(line string) (Boot, error) {
 		Node:     args["luna.node"],
 		Hostname: args["luna.hostname"],
 		Token:    args["luna.token"],
+		HTTPS:    strings.HasPrefix(args["luna.url"], "https://"),
 		Service:  args["luna.service"] == "1",
 		Console:  args["luna.ctty"],
 	}

@@ -44,7 +44,7 @@ type delivery struct {
 }
 
 // deliver joins the swarm and begins to fetch.
-func deliver(ctx context.Context, a boot.PlanArtifact, workDir string, heads []string, token string, log *slog.Logger) (*delivery, error) {
+func deliver(ctx context.Context, a boot.PlanArtifact, workDir string, from *heads, log *slog.Logger) (*delivery, error) {
 	var desc swarm.Descriptor
 	if err := json.Unmarshal(a.Descriptor, &desc); err != nil {
 		return nil, fmt.Errorf("the plan's descriptor is damaged: %w", err)
@@ -56,17 +56,18 @@ func deliver(ctx context.Context, a boot.PlanArtifact, workDir string, heads []s
 		DialContext:        (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		DisableCompression: true, // the artifact is compressed
 		IdleConnTimeout:    30 * time.Second,
+		TLSClientConfig:    trust(),
 	}}
 	s, err := swarm.New(swarm.Config{
 		PortMin: portMin, PortMax: portMax, Logger: log,
-		HTTP: bearer{token, d.http},
+		HTTP: bearer{from.token, d.http},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("join the swarm: %w", err)
 	}
 	ctx, d.end = context.WithCancel(ctx)
 	d.running.Go(func() { _ = s.Run(ctx) }) // it returns nil
-	d.Download, err = s.Fetch(ctx, desc, filepath.Join(workDir, "artifact"), source(heads, a.SHA256))
+	d.Download, err = s.Fetch(ctx, desc, filepath.Join(workDir, "artifact"), from.source(a.SHA256))
 	if err != nil {
 		d.close()
 		return nil, err
@@ -75,11 +76,11 @@ func deliver(ctx context.Context, a boot.PlanArtifact, workDir string, heads []s
 }
 
 // source names the heads in every way that they serve an artifact.
-func source(heads []string, sha256 string) swarm.Source {
+func (h *heads) source(sha256 string) swarm.Source {
 	var s swarm.Source
-	for _, head := range heads {
-		s.Trackers = append(s.Trackers, "http://"+head+"/announce")
-		s.HTTP = append(s.HTTP, "http://"+head+"/artifacts/"+sha256)
+	for _, head := range h.list() {
+		s.Trackers = append(s.Trackers, h.scheme+"://"+head+"/announce")
+		s.HTTP = append(s.HTTP, h.scheme+"://"+head+"/artifacts/"+sha256)
 	}
 	return s
 }
@@ -118,7 +119,7 @@ func (a *attempt) fetch(ctx context.Context) error {
 		// The partscript ended well, but did not do what it is for.
 		return &stageError{stage: boot.StagePartScript, err: err}
 	}
-	a.artifact, err = deliver(ctx, root, workDir, a.heads.list(), a.cfg.Boot.Token, a.log)
+	a.artifact, err = deliver(ctx, root, workDir, a.heads, a.log)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package installer
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -36,6 +39,7 @@ const (
 // which of them answered last. Safe for concurrent use.
 type heads struct {
 	node, token string
+	scheme      string
 	client      *http.Client
 
 	mu    sync.Mutex
@@ -44,15 +48,36 @@ type heads struct {
 }
 
 func newHeads(b Boot) *heads {
+	scheme := "http"
+	if b.HTTPS {
+		scheme = "https"
+	}
 	return &heads{
-		node: b.Node, token: b.Token, addrs: b.Heads,
+		node: b.Node, token: b.Token, addrs: b.Heads, scheme: scheme,
 		client: &http.Client{Transport: &http.Transport{
 			Proxy:               nil, // heads are neighbours; a proxy variable in the image's initrd is not meant for them
 			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			TLSClientConfig:     trust(),
 			MaxIdleConnsPerHost: 1,
 			IdleConnTimeout:     30 * time.Second,
 		}},
 	}
+}
+
+// clusterCA is where the initrd has the certificate of the cluster's authority.
+const clusterCA = "/etc/luna/ca.pem"
+
+// trust accepts heads whose certificate is signed by the cluster, or by whoever
+// the image trusts: a site may put its own in front of the heads.
+func trust() *tls.Config {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if pem, err := os.ReadFile(clusterCA); err == nil {
+		roots.AppendCertsFromPEM(pem)
+	}
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 }
 
 // list returns the addresses of the heads in this node's order.
@@ -135,7 +160,7 @@ func (h *heads) report(ctx context.Context, r boot.Report) error {
 // do makes one request to one head and returns the body of a good answer. The
 // error of a refusal holds the first line of what the head says about it.
 func (h *heads) do(ctx context.Context, method, head, path string, body []byte) ([]byte, error) {
-	u := url.URL{Scheme: "http", Host: head, Path: path, RawQuery: url.Values{"node": {h.node}}.Encode()}
+	u := url.URL{Scheme: h.scheme, Host: head, Path: path, RawQuery: url.Values{"node": {h.node}}.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
