@@ -163,7 +163,7 @@ func (p *packer) initrd(ctx context.Context, name string) (inventory.Artifact, e
 	addDrivers, omitDrivers := split(p.o.KernModules)
 	out := filepath.Join(work, "initrd")
 	err = image.BuildInitrd(ctx, image.InitrdSpec{
-		Tree: p.o.Path, KernelVersion: p.kernel.Version, Installer: p.m.cfg.Installer, Out: out, WorkDir: work,
+		Tree: p.o.Path, KernelVersion: p.kernel.Version, Installer: p.m.cfg.Installer, CA: p.m.id.CA, Out: out, WorkDir: work,
 		AddModules: slices.DeleteFunc(addModules, func(m string) bool { return m == "luna" }), OmitModules: omitModules,
 		AddDrivers: addDrivers, OmitDrivers: omitDrivers,
 		Log: &lineWriter{line: func(l string) { p.progress(api.JobEvent{Phase: "initrd", Message: l}) }},
@@ -176,13 +176,17 @@ func (p *packer) initrd(ctx context.Context, name string) (inventory.Artifact, e
 
 // treeInitrd takes the initrd that the tree's own system made.
 func (p *packer) treeInitrd(ctx context.Context, name string) (inventory.Artifact, error) {
-	for _, file := range []string{"initramfs-" + p.kernel.Version + ".img", "initrd.img-" + p.kernel.Version} {
-		path := filepath.Join(p.o.Path, "boot", file)
-		if _, err := os.Stat(path); err == nil {
-			return p.file(ctx, path, name)
-		}
+	path, err := image.OwnInitrd(p.o.Path, p.kernel.Version)
+	if err != nil {
+		return inventory.Artifact{}, err
 	}
-	return inventory.Artifact{}, fmt.Errorf("no initrd for kernel %s in %s/boot: build one there, or pack without --copy_boot", p.kernel.Version, p.o.Path)
+	switch has, err := image.HasInstaller(ctx, path); {
+	case err != nil:
+		p.progress(api.JobEvent{Phase: "initrd", Message: "warning: " + err.Error()})
+	case !has:
+		p.progress(api.JobEvent{Phase: "initrd", Message: "warning: the luna module is not in " + path + ": nodes that boot it are not installed"})
+	}
+	return p.file(ctx, path, name)
 }
 
 // split reads a comma separated list in which a leading '-' means to omit.

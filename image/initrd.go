@@ -42,7 +42,9 @@ type InitrdSpec struct {
 	Tree          string // the image's tree; it is not written to
 	KernelVersion string // one that Kernels finds in the tree
 	Installer     string // the luna-install binary, static, of the tree's architecture
-	Out           string // the file to make or replace; its directory exists; not in the tree
+	// CA is what the installer trusts besides the authorities that the image knows: certificates as PEM.
+	CA  string
+	Out string // the file to make or replace; its directory exists; not in the tree
 	// WorkDir is where some hundred megabytes go while building; not in the tree. Empty is [os.TempDir].
 	WorkDir string
 	// AddModules and OmitModules are modules of dracut. One that is added must be in the tree.
@@ -172,6 +174,9 @@ func (spec InitrdSpec) placeModule(upper string) error {
 		if err := os.WriteFile(filepath.Join(module, name), []byte(strings.Join(words, "\n")+"\n"), 0o644); err != nil {
 			return err
 		}
+	}
+	if err := os.WriteFile(filepath.Join(module, "ca.pem"), []byte(spec.CA), 0o644); err != nil {
+		return err
 	}
 	installer := filepath.Join(module, "luna-install")
 	if err := copyFile(spec.Installer, installer, 0o755); err != nil {

@@ -29,6 +29,9 @@ installkernel() {
 install() {
     local _m
     inst_simple "$moddir/luna-install" /usr/bin/luna-install || return 1
+    # What it trusts when it is told to ask the heads over TLS: their own authority, and what the image trusts.
+    inst_simple "$moddir/ca.pem" /etc/luna/ca.pem
+    inst_multiple -o /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/certs/ca-certificates.crt
     inst_hook cmdline 99 "$moddir/luna-parse.sh"
     inst_hook pre-mount 99 "$moddir/luna-premount.sh"
     # shellcheck disable=SC2046
