@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/clustervision/luna/api"
 	"github.com/clustervision/luna/inventory"
@@ -15,7 +15,8 @@ import (
 
 func clusterCommand(a *app) *cobra.Command {
 	return noun("cluster", "Make the cluster, and change what stands for all of it", "  luna cluster show",
-		clusterInit(a), clusterShow(a), clusterChange(a), clusterMakeDHCP(a), clusterCredential(a))
+		clusterInit(a), clusterShow(a), clusterChange(a), clusterSync(a), clusterMakeDHCP(a), clusterMakeDNS(a),
+		clusterListMACs(a), clusterImport(a), clusterDelete(a), clusterCredential(a))
 }
 
 // parseAddr reads an address that an option gave for an object.
@@ -42,6 +43,13 @@ its own death.`,
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			var err error
 			if r.FrontendAddress, err = parseAddr("cluster", "general", frontend); err != nil {
+				return err
+			}
+			// The request calls a default by the zero value, so a zero is refused here.
+			given := inventory.ChangeCluster{
+				NodePrefix: ifGiven(s, "nodeprefix", r.NodePrefix), NodeDigits: ifGiven(s, "nodedigits", r.NodeDigits), Path: ifGiven(s, "path", r.Path),
+			}
+			if err := given.Validate(); err != nil {
 				return err
 			}
 			made, err := s.Init(ctx, r)
@@ -84,63 +92,63 @@ func clusterShow(a *app) *cobra.Command {
 			if comment {
 				return writeText(s.stdout(), deref(cluster.Comment))
 			}
-			var networks []api.Network
-			if out.isTable() {
-				if networks, err = s.Networks(ctx); err != nil {
-					return err
-				}
-			}
-			return out.print(s.stdout(), cluster, func() *table { return clusterTable(cluster, networks) })
+			return out.print(s.stdout(), cluster, func() *table { return clusterTable(cluster) })
 		}),
 	}
 	out.show(c)
 	c.Flags().BoolVarP(&comment, "comment", "C", false, "print the comment")
-	c.MarkFlagsMutuallyExclusive("raw", "comment")
+	c.MarkFlagsMutuallyExclusive("output", "raw", "comment")
 	return c
 }
 
-func clusterTable(c api.Cluster, networks []api.Network) *table {
+// What a cluster has unless it was told otherwise. 1.2 had no such settings, so
+// they have rows of their own only where they say something.
+const (
+	usualReplicas    = 2
+	usualSeedSeconds = 10
+)
+
+// clusterTable has the rows of 1.2. Of several networks with DHCP each has its
+// line.
+func clusterTable(c api.Cluster) *table {
 	var nets, starts, ends []string
-	for _, n := range served(networks) {
-		nets, starts, ends = append(nets, "["+n.Name+"]"), append(starts, n.RangeStart), append(ends, n.RangeEnd)
+	for _, d := range c.DHCP {
+		nets, starts, ends = append(nets, "["+d.Network+"]"), append(starts, d.Start.String()), append(ends, d.End.String())
 	}
 	lines := func(l []string) any { return orNil(strings.Join(l, "\n")) }
-	return showTable(nil, map[string]any{
+	fields := map[string]any{
+		"debug": 0, // of 1.2's daemons; an agent's is its own
+		"nodeprefix": c.NodePrefix, "nodedigits": c.NodeDigits, "user": c.User, "path": c.Path,
+		"frontend_address": c.FrontendAddress, "frontend_port": c.FrontendPort, "frontend_https": c.FrontendHTTPS,
+		"server_port": c.ServerPort, "tracker_interval": c.TrackerInterval, "tracker_min_interval": c.TrackerMinInterval,
+		"tracker_maxpeers": c.TrackerMaxPeers, "torrent_listen_port_min": c.TorrentListenPortMin,
+		"torrent_listen_port_max": c.TorrentListenPortMax, "torrent_pidfile": c.TorrentPidfile,
+		"lweb_pidfile": c.LwebPidfile, "lweb_num_proc": c.LwebNumProc, "cluster_ips": c.ClusterIPs,
+		"named_include_file": c.NamedIncludeFile, "named_zone_dir": c.NamedZoneDir,
 		"dhcp_net": lines(nets), "dhcp_range_start": lines(starts), "dhcp_range_end": lines(ends),
-		"frontend_address": c.FrontendAddress, "frontend_port": c.FrontendPort,
-		"nodedigits": c.NodeDigits, "nodeprefix": c.NodePrefix, "path": c.Path, "user": c.User,
-		"replicas": c.Replicas, "seed_seconds": c.SeedSeconds, "uuid": c.UUID,
-	}, c.Comment)
-}
-
-// served gives the networks that have DHCP.
-func served(networks []api.Network) []api.Network {
-	var with []api.Network
-	for _, n := range networks {
-		if n.RangeStart != "" {
-			with = append(with, n)
-		}
 	}
-	return with
+	if c.Replicas != usualReplicas {
+		fields["replicas"] = c.Replicas
+	}
+	if c.SeedSeconds != usualSeedSeconds {
+		fields["seed_seconds"] = c.SeedSeconds
+	}
+	return showTable(nil, fields, c.Comment)
 }
 
 func clusterChange(a *app) *cobra.Command {
-	var prefix, user, path, frontend string
-	var digits, port, replicas, seed int
-	var comment bool
+	var change inventory.ChangeCluster
+	var frontend string
+	var https, comment bool
 	var ed editor
 	c := &cobra.Command{
-		Use:     "change",
-		Short:   "Change the cluster's settings",
+		Use:   "change",
+		Short: "Change the cluster's settings",
+		Long: `Change the cluster's settings. All that is given is changed together, or nothing
+is. '' unsets a text that may be unset.`,
 		Example: "  luna cluster change --nodeprefix gpu --nodedigits 4",
 		Args:    noArgs,
 		RunE: a.do(func(ctx context.Context, s *session) error {
-			change := inventory.ChangeCluster{
-				NodePrefix: ifGiven(s, "nodeprefix", prefix), NodeDigits: ifGiven(s, "nodedigits", digits),
-				User: ifGiven(s, "user", user), Path: ifGiven(s, "path", path),
-				FrontendPort: ifGiven(s, "frontend_port", port),
-				Replicas:     ifGiven(s, "replicas", replicas), SeedSeconds: ifGiven(s, "seed_seconds", seed),
-			}
 			if s.given("frontend_address") {
 				addr, err := parseAddr("cluster", "general", frontend)
 				if err != nil {
@@ -148,134 +156,68 @@ func clusterChange(a *app) *cobra.Command {
 				}
 				change.FrontendAddress = &addr
 			}
+			change.FrontendHTTPS = ifGiven(s, "frontend_https", https)
 			if comment {
 				now, err := s.Cluster(ctx)
 				if err != nil {
 					return err
 				}
-				text, err := ed.edit(ctx, s, deref(now.Comment), "comment")
-				if err != nil {
+				if change.Comment, err = ed.comment(ctx, s, now.Comment); err != nil {
 					return err
 				}
-				change.Comment = &text
 			}
 			return s.change(ctx, change)
 		}),
 	}
 	f := c.Flags()
-	f.StringVarP(&prefix, "nodeprefix", "p", "", "how the names of nodes begin")
-	f.IntVarP(&digits, "nodedigits", "d", 0, "how many digits the names of nodes have")
-	f.StringVar(&user, "user", "", "the user that owns the path")
-	f.StringVar(&path, "path", "", "the cluster's directory on every head")
 	f.StringVar(&frontend, "frontend_address", "", "the address that administrators call the site by")
-	f.IntVar(&port, "frontend_port", 0, "TCP port on which the heads serve nodes")
-	f.IntVar(&replicas, "replicas", 0, "how many heads must hold an image version before nodes boot it")
-	f.IntVar(&seed, "seed_seconds", 0, "how long a node goes on seeding before it hands over to its system")
+	f.Var(yesNo{&https}, "frontend_https", "nodes fetch what they boot over https")
 	f.BoolVarP(&comment, "comment", "C", false, "edit the comment")
+	clusterSettings(f, &change)
 	modern(c, "replicas", "seed_seconds")
 	ed.declare(c)
 	return c
 }
 
-func clusterMakeDHCP(a *app) *cobra.Command {
-	var network, start, end string
-	var off bool
-	var out output
+// clusterSettings declares the settings that are taken as they stand.
+func clusterSettings(f *pflag.FlagSet, c *inventory.ChangeCluster) {
+	f.VarP(textOption{&c.NodePrefix}, "nodeprefix", "p", "how the names of nodes begin")
+	f.VarP(numberOption{&c.NodeDigits}, "nodedigits", "d", "how many digits the names of nodes have")
+	f.Var(textOption{&c.User}, "user", "the user that owns the path")
+	f.Var(textOption{&c.Path}, "path", "the cluster's directory on every head")
+	f.Var(numberOption{&c.FrontendPort}, "frontend_port", "TCP port on which the heads serve nodes")
+	f.Var(numberOption{&c.ServerPort}, "server_port", "of 1.2's lweb: kept; an agent's is in its own configuration")
+	f.Var(numberOption{&c.TrackerInterval}, "tracker_interval", "seconds between two announces of a peer")
+	f.Var(numberOption{&c.TrackerMinInterval}, "tracker_min_interval", "seconds that a peer waits at least")
+	f.Var(numberOption{&c.TrackerMaxPeers}, "tracker_maxpeers", "how many peers one answer names at most")
+	f.Var(numberOption{&c.TorrentListenPortMin}, "torrent_listen_port_min", "of 1.2's ltorrent: kept; an agent's is in its own configuration")
+	f.Var(numberOption{&c.TorrentListenPortMax}, "torrent_listen_port_max", "of 1.2's ltorrent: kept; an agent's is in its own configuration")
+	f.Var(textOption{&c.TorrentPidfile}, "torrent_pidfile", "of 1.2's ltorrent: kept, and obeyed by nobody")
+	f.Var(numberOption{&c.LwebNumProc}, "lweb_num_proc", "of 1.2's lweb: kept, and obeyed by nobody")
+	f.Var(textOption{&c.LwebPidfile}, "lweb_pidfile", "of 1.2's lweb: kept, and obeyed by nobody")
+	f.Var(textOption{&c.ClusterIPs}, "cluster_ips", "of 1.2's two heads, A,B: kept; the heads know one another")
+	f.Var(textOption{&c.NamedIncludeFile}, "named_include_file", "where makedns writes what named.conf includes")
+	f.Var(textOption{&c.NamedZoneDir}, "named_zone_dir", "where makedns writes the zones")
+	f.Var(numberOption{&c.Replicas}, "replicas", "how many heads must hold an image version before nodes boot it")
+	f.Var(numberOption{&c.SeedSeconds}, "seed_seconds", "how long a node goes on seeding before it hands over to its system")
+}
+
+func clusterDelete(a *app) *cobra.Command {
+	var force bool
 	c := &cobra.Command{
-		Use:   "makedhcp [-N NETWORK -s FIRST -e LAST]",
-		Short: "Serve DHCP on a network, with a range for unknown machines",
-		Long: `Serve DHCP on a network, with a range from which unknown machines get their
-addresses. It takes effect at once; there is nothing to regenerate. Without a
-range it reports what is served. A network has one range at most, and any number
-of networks may have one.`,
-		Example: `  luna cluster makedhcp -N cluster -s 10.30.128.1 -e 10.30.140.255
-  luna cluster makedhcp --off -N cluster`,
-		Args: noArgs,
+		Use:   "delete",
+		Short: "Delete the cluster, if nothing is left in it",
+		Long: `Delete the cluster, if nothing is left in it, or with all that is in it. The heads
+stay a mesh: luna cluster init on any of them makes a cluster anew. Trees of
+osimages stay where they are.`,
+		Example: "  luna cluster delete --force",
+		Args:    noArgs,
 		RunE: a.do(func(ctx context.Context, s *session) error {
-			if err := setRange(ctx, s, network, start, end, off); err != nil {
-				return err
-			}
-			all, err := s.Networks(ctx)
-			if err != nil {
-				return err
-			}
-			with := served(all)
-			if len(with) == 0 && !off {
-				return refusef("cluster", "general", "Network range should be specified: no network has DHCP yet; give --network, --start_ip and --end_ip")
-			}
-			return out.print(s.stdout(), nonNil(with), func() *table { return dhcpTable(with) })
+			return s.change(ctx, inventory.DeleteCluster{Force: force})
 		}),
 	}
-	f := c.Flags()
-	f.StringVarP(&network, "network", "N", "", "name of the network")
-	f.StringVarP(&start, "start_ip", "s", "", "first address of the range")
-	f.StringVarP(&end, "end_ip", "e", "", "last address of the range")
-	f.BoolVar(&off, "off", false, "serve DHCP on the network no more")
-	modern(c, "off")
-	out.list(c)
-	c.MarkFlagsMutuallyExclusive("off", "start_ip")
-	c.MarkFlagsMutuallyExclusive("off", "end_ip")
+	c.Flags().BoolVar(&force, "force", false, "delete all that is in it too")
 	return c
-}
-
-func setRange(ctx context.Context, s *session, network, start, end string, off bool) error {
-	ranged := s.given("start_ip") || s.given("end_ip")
-	switch {
-	case off && network == "", ranged && network == "":
-		return refusef("cluster", "general", "Network should be specified: give --network")
-	case off:
-		return s.change(ctx, inventory.SetRange{Network: network})
-	case network == "":
-		return nil
-	case start == "" || end == "":
-		return refusef("cluster", "general", "Network range should be specified: give --start_ip and --end_ip")
-	}
-	first, err := parseAddr("cluster", "general", start)
-	if err != nil {
-		return err
-	}
-	last, err := parseAddr("cluster", "general", end)
-	if err != nil {
-		return err
-	}
-	if last.Less(first) {
-		return refusef("cluster", "general", "Wrong range definition: %s comes after %s", first, last)
-	}
-	if err := s.change(ctx, inventory.SetRange{Network: network, Range: inventory.AddrRange{Start: first, End: last}}); err != nil {
-		return err
-	}
-	return awaitHolder(ctx, s, network)
-}
-
-// awaitHolder gives the heads a moment to agree who answers DHCP, so that the
-// report that follows says it.
-func awaitHolder(ctx context.Context, s *session, network string) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	again := time.NewTicker(50 * time.Millisecond)
-	defer again.Stop()
-	for {
-		if n, err := s.Network(ctx, network); ctx.Err() == nil && (err != nil || n.DHCPHolder != "") {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil // the report shows that nobody does
-		case <-again.C:
-		}
-	}
-}
-
-func dhcpTable(networks []api.Network) *table {
-	t := &table{header: []string{"Network", "Range", "Holder", "Leases"}}
-	for _, n := range networks {
-		holder := n.DHCPHolder
-		if holder == "" {
-			holder = "-"
-		}
-		t.add(n.Name, n.RangeStart+"-"+n.RangeEnd, holder, n.Leases)
-	}
-	return t
 }
 
 func clusterCredential(a *app) *cobra.Command {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,8 @@ type testHead struct {
 	token   string              // what Join was given
 	after   []inventory.Command // applied one by one whenever Heads or Self is asked
 	failing *inventory.Error    // what Pack ends with
+	behind  uint64              // how far h2 is behind; it catches up whenever Heads is asked
+	dead    bool                // h2 failed
 	hang    chan struct{}       // if set, Networks' View waits for it
 }
 
@@ -108,11 +111,20 @@ func (h *testHead) Heads(context.Context) ([]api.Head, error) {
 	if err := h.step(); err != nil {
 		return nil, err
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	inv, all := h.View(), []api.Head{}
 	for head := range inv.Heads() {
 		w := api.Head{
 			Name: head.Name, Address: head.Address, State: "alive", Role: "voter", Leader: head.Name == "h1",
-			AppliedIndex: 7, Networks: []string{}, Version: "test", Joined: created, Since: created,
+			AppliedIndex: h.index, Networks: []string{}, Version: "test", Joined: created, Since: created,
+		}
+		if head.Name == "h2" {
+			w.AppliedIndex -= h.behind
+			h.behind -= min(h.behind, 1)
+		}
+		if head.Name == "h2" && h.dead {
+			w.State, w.AppliedIndex = "failed", 0
 		}
 		for n := range inv.Networks() {
 			if n.Duty.Holder == head.ID {
@@ -135,7 +147,7 @@ func (h *testHead) Progress(_ context.Context, nodes []string) map[string]api.Pr
 func (h *testHead) Init(ctx context.Context, r api.InitRequest) (api.InitReply, error) {
 	c := inventory.Cluster{
 		UUID: testUUID, NodePrefix: "node", NodeDigits: 3, User: "luna", Path: "/opt/luna",
-		FrontendAddress: r.FrontendAddress, FrontendPort: 7050, Replicas: 2, SeedSeconds: 30,
+		FrontendAddress: r.FrontendAddress, FrontendPort: 7050, Replicas: 2, SeedSeconds: 10,
 		Secrets: inventory.Secrets{CAKey: "key", GossipKey: make([]byte, 32), BootKey: make([]byte, 32)},
 	}
 	if r.NodePrefix != "" {
@@ -143,6 +155,12 @@ func (h *testHead) Init(ctx context.Context, r api.InitRequest) (api.InitReply, 
 	}
 	if r.NodeDigits != 0 {
 		c.NodeDigits = r.NodeDigits
+	}
+	if r.Path != "" {
+		c.Path = r.Path
+	}
+	if err := onThisHead(nil, &c.Path); r.Path != "" && err != nil {
+		return api.InitReply{}, err
 	}
 	head := inventory.Head{
 		Name: "h1", Address: r.FrontendAddress, Joined: created,
@@ -180,6 +198,9 @@ func (h *testHead) RemoveHead(ctx context.Context, by inventory.Asker, name stri
 }
 
 func (h *testHead) Prepare(_ context.Context, c inventory.Command) (inventory.Command, error) {
+	if err := c.Validate(); err != nil {
+		return c, err
+	}
 	switch c := c.(type) {
 	case inventory.AddNetwork:
 		if c.NSHostname == "" {
@@ -190,12 +211,35 @@ func (h *testHead) Prepare(_ context.Context, c inventory.Command) (inventory.Co
 		if st, err := os.Stat(c.Path); err != nil || !st.IsDir() {
 			return c, inventory.Errorf(inventory.KindInvalid, "osimage", c.Name, "'%s' is not a valid directory", c.Path)
 		}
-		if c.KernVer == "" {
-			c.KernVer = "6.1.0-9-amd64"
+		switch {
+		case strings.HasSuffix(c.Path, "/empty"):
+			return c, inventory.Errorf(inventory.KindInvalid, "osimage", c.Name, "No kernels installed in '%s'", c.Path)
+		case c.KernVer == "" || c.KernVer == "ANY":
+			c.KernVer = testKernels[0]
+		case !slices.Contains(testKernels, c.KernVer):
+			return c, inventory.Errorf(inventory.KindInvalid, "osimage", c.Name, "Available kernels are %q", testKernels)
 		}
 		return c, nil
+	case inventory.ChangeCluster:
+		return c, onThisHead(c.User, c.Path)
 	}
 	return c, nil
+}
+
+// testKernels are in every tree, the newest first.
+var testKernels = []string{"6.1.0-9-amd64", "6.1.0-10-amd64"}
+
+// onThisHead refuses as an agent does.
+func onThisHead(user, path *string) error {
+	if user != nil && *user == "nosuch" {
+		return inventory.Errorf(inventory.KindRefused, "cluster", "general", "No such user exists: '%s'", *user)
+	}
+	if path != nil {
+		if st, err := os.Stat(*path); err != nil || !st.IsDir() {
+			return inventory.Errorf(inventory.KindRefused, "cluster", "general", "'%s' is not a valid directory", *path)
+		}
+	}
+	return nil
 }
 
 func (h *testHead) Preview(by inventory.Asker, c inventory.Command) (inventory.Result, []inventory.Change, *inventory.Inventory, error) {
@@ -204,10 +248,14 @@ func (h *testHead) Preview(by inventory.Asker, c inventory.Command) (inventory.R
 }
 
 func (h *testHead) Kernels(image string) ([]string, error) {
-	if _, ok := h.View().OSImage(image); !ok {
+	o, ok := h.View().OSImage(image)
+	if !ok {
 		return nil, inventory.NotFound("osimage", image)
 	}
-	return []string{"6.1.0-9-amd64", "6.1.0-8-amd64"}, nil
+	if st, err := os.Stat(o.Path); err != nil || !st.IsDir() {
+		return nil, inventory.Errorf(inventory.KindInvalid, "osimage", image, "'%s' is not a valid directory on this head", o.Path)
+	}
+	return testKernels, nil
 }
 
 func (h *testHead) Clone(ctx context.Context, by inventory.Asker, image string, r api.CloneRequest, progress func(api.JobEvent)) error {
@@ -215,7 +263,7 @@ func (h *testHead) Clone(ctx context.Context, by inventory.Asker, image string, 
 	if _, err := h.Propose(ctx, by, inventory.AddOSImage{Name: r.To, Path: r.Path, KernVer: "6.1.0-9-amd64", From: image}); err != nil {
 		return err
 	}
-	progress(api.JobEvent{Phase: api.JobDone})
+	progress(api.JobEvent{Phase: api.JobDone, Message: "osimage '" + r.To + "' is to be packed before nodes can boot it"})
 	return nil
 }
 
@@ -223,7 +271,7 @@ func (h *testHead) Grab(_ context.Context, image string, r api.GrabRequest, prog
 	if _, ok := h.View().OSImage(image); !ok {
 		return inventory.NotFound("osimage", image)
 	}
-	progress(api.JobEvent{Phase: "grab", Message: "grabbing / of " + r.Host})
+	progress(api.JobEvent{Phase: "grab", Message: fmt.Sprintf("/ from %s (dry %t, verbose %t)", r.Host, r.DryRun, r.Verbose)})
 	progress(api.JobEvent{Phase: api.JobDone})
 	return nil
 }
@@ -240,16 +288,31 @@ func (h *testHead) Zones(context.Context, bool) (api.Exported, error) {
 	if _, ok := h.View().Cluster(); !ok {
 		return api.Exported{}, inventory.NotFound("cluster", "general")
 	}
-	return api.Exported{Files: []api.ExportedFile{{Path: "/var/named/cluster.luna.zone", Content: "zone\n"}}, Notices: []string{}}, nil
+	e := api.Exported{Files: []api.ExportedFile{}, Notices: []string{"network 'cluster': MX has no address"}}
+	for n := range h.View().Networks() {
+		e.Files = append(e.Files, api.ExportedFile{Path: "/var/named/" + n.Name + ".luna.zone", Content: "; " + n.Name + "\n"})
+	}
+	if len(e.Files) == 0 {
+		return e, inventory.Errorf(inventory.KindRefused, "cluster", "general", "No networks configured in this cluster")
+	}
+	return e, nil
 }
 
-func (h *testHead) Pack(ctx context.Context, by inventory.Asker, image string, _ api.PackRequest, progress func(api.JobEvent)) error {
+func (h *testHead) Pack(ctx context.Context, by inventory.Asker, image string, r api.PackRequest, progress func(api.JobEvent)) error {
 	if _, ok := h.View().OSImage(image); !ok {
 		return inventory.NotFound("osimage", image)
 	}
-	progress(api.JobEvent{Phase: "tree", Done: 10 << 20, Total: 40 << 20})
-	progress(api.JobEvent{Phase: "tree", Done: 40 << 20, Total: 40 << 20})
-	progress(api.JobEvent{Phase: "initrd", Message: "dracut in a chroot of the tree"})
+	if !r.Boot {
+		progress(api.JobEvent{Phase: "tree", Done: 10 << 20, Total: 40 << 20})
+		progress(api.JobEvent{Phase: "tree", Done: 40 << 20, Total: 40 << 20})
+	}
+	switch {
+	case r.Tree:
+	case r.CopyBoot:
+		progress(api.JobEvent{Phase: "initrd", Message: "that of the tree"})
+	default:
+		progress(api.JobEvent{Phase: "initrd", Message: "dracut in a chroot of the tree"})
+	}
 	h.mu.Lock()
 	failing := h.failing
 	h.mu.Unlock()

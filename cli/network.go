@@ -60,7 +60,7 @@ func networkShow(a *app) *cobra.Command {
 			case comment:
 				return writeText(s.stdout(), deref(n.Comment))
 			case reserved:
-				return printAddresses(ctx, s, n)
+				return printOwners(ctx, s, n)
 			}
 			return out.print(s.stdout(), n, func() *table { return networkTable(n) })
 		}),
@@ -69,7 +69,7 @@ func networkShow(a *app) *cobra.Command {
 	f := c.Flags()
 	f.BoolVarP(&reserved, "reservedips", "r", false, "print who has which address, as IP:name; a reserved address has no name")
 	f.BoolVarP(&comment, "comment", "C", false, "print the comment")
-	c.MarkFlagsMutuallyExclusive("raw", "reservedips", "comment")
+	c.MarkFlagsMutuallyExclusive("output", "raw", "reservedips", "comment")
 	return c
 }
 
@@ -77,7 +77,7 @@ func networkShow(a *app) *cobra.Command {
 func networkTable(n api.Network) *table {
 	fields := map[string]any{
 		"NETWORK": n.Network, "PREFIX": n.Prefix, "version": n.Version,
-		"ns_hostname": n.NSHostname, "ns_ip": n.NSIP, "include": nil, "rev_include": nil,
+		"ns_hostname": n.NSHostname, "ns_ip": n.NSIP, "include": n.Include, "rev_include": n.RevInclude,
 	}
 	if n.RangeStart != "" {
 		fields["dhcp_range_start"], fields["dhcp_range_end"] = n.RangeStart, n.RangeEnd
@@ -86,22 +86,45 @@ func networkTable(n api.Network) *table {
 	return showTable(n.Name, fields, n.Comment)
 }
 
-// printAddresses prints who has which address of the network, in the order of
-// the addresses.
-func printAddresses(ctx context.Context, s *session, n api.Network) error {
-	nodes, err := s.Nodes(ctx, "")
+// printOwners prints who has which address of the network, in the order of the
+// addresses.
+func printOwners(ctx context.Context, s *session, n api.Network) error {
+	owners, err := addressOwners(ctx, s, n)
 	if err != nil {
 		return err
 	}
+	var b strings.Builder
+	for _, a := range slices.SortedFunc(maps.Keys(owners), netip.Addr.Compare) {
+		fmt.Fprintf(&b, "%s:%s\n", a, owners[a])
+	}
+	_, err = io.WriteString(s.stdout(), b.String())
+	return err
+}
+
+// addressOwners gives the name of whoever has an address in the network, "" for
+// a reservation.
+func addressOwners(ctx context.Context, s *session, n api.Network) (map[netip.Addr]string, error) {
 	base, err := netip.ParseAddr(n.Network)
 	if err != nil {
-		return fmt.Errorf("the head calls network '%s' %s: %w", n.Name, n.Network, err)
+		return nil, fmt.Errorf("the head calls network '%s' %s: %w", n.Name, n.Network, err)
+	}
+	nodes, err := s.Nodes(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	switches, err := s.Switches(ctx)
+	if err != nil {
+		return nil, err
+	}
+	devices, err := s.OtherDevs(ctx)
+	if err != nil {
+		return nil, err
 	}
 	prefix := netip.PrefixFrom(base, n.Prefix)
-	names := map[netip.Addr]string{}
+	owners := map[netip.Addr]string{}
 	put := func(address, name string) {
 		if a, err := netip.ParseAddr(address); err == nil && prefix.Contains(a) {
-			names[a] = name
+			owners[a] = name
 		}
 	}
 	for _, a := range n.Reserved {
@@ -113,13 +136,14 @@ func printAddresses(ctx context.Context, s *session, n api.Network) error {
 			put(a.V6, node.Name)
 		}
 	}
-	put(n.NSIP, n.NSHostname)
-	var b strings.Builder
-	for _, a := range slices.SortedFunc(maps.Keys(names), netip.Addr.Compare) {
-		fmt.Fprintf(&b, "%s:%s\n", a, names[a])
+	for _, w := range switches {
+		put(w.IP, w.Name)
 	}
-	_, err = io.WriteString(s.stdout(), b.String())
-	return err
+	for _, d := range devices {
+		put(d.Connected[n.Name], d.Name)
+	}
+	put(n.NSIP, n.NSHostname)
+	return owners, nil
 }
 
 func networkAdd(a *app) *cobra.Command {
@@ -172,20 +196,27 @@ func makePrefix(name string, a netip.Addr, bits int) (netip.Prefix, error) {
 }
 
 func networkChange(a *app) *cobra.Command {
-	var base, hostname, nsIP string
+	var change inventory.ChangeNetwork
+	var base, nsIP string
 	var prefix int
 	var reserve, release []string
-	var comment bool
 	var ed editor
 	c := named(&cobra.Command{
 		Use:   "change NAME",
 		Short: "Change a network",
 		Long: `Change a network. All that is given is changed together, or nothing is. A new
-ADDRESS or PREFIX moves every address of the network with it.`,
-		Example: "  luna network change cluster --reserve 10.30.0.250",
+ADDRESS or PREFIX moves every address of the network with it. --release gives a
+reserved address back; with --force that of a node too, which then gets the next
+free one.`,
+		Example: `  luna network change cluster --reserve 10.30.0.250
+  luna network change cluster --include < mx-records`,
 		RunE: a.do(func(ctx context.Context, s *session) error {
-			change := inventory.ChangeNetwork{Name: s.name, NSHostname: ifGiven(s, "ns_hostname", hostname)}
-			if s.given("network") || s.given("prefix") || comment {
+			change.Name = s.name
+			edited, err := oneElement(s, "include", "rev_include", "comment")
+			if err != nil {
+				return err
+			}
+			if edited != "" || s.given("network") || s.given("prefix") {
 				now, err := s.Network(ctx, s.name)
 				if err != nil {
 					return err
@@ -197,15 +228,10 @@ ADDRESS or PREFIX moves every address of the network with it.`,
 					}
 					change.Prefix = &moved
 				}
-				if comment {
-					text, err := ed.edit(ctx, s, deref(now.Comment), "comment")
-					if err != nil {
-						return err
-					}
-					change.Comment = &text
+				if err := editNetwork(ctx, s, &ed, now, edited, &change); err != nil {
+					return err
 				}
 			}
-			var err error
 			if s.given("ns_ip") {
 				addr, err := parseAddr("network", s.name, nsIP)
 				if err != nil {
@@ -225,13 +251,51 @@ ADDRESS or PREFIX moves every address of the network with it.`,
 	f := c.Flags()
 	f.StringVarP(&base, "network", "N", "", "any address of the network")
 	f.IntVarP(&prefix, "prefix", "P", 0, "length of the network's prefix")
-	f.StringSliceVarP(&reserve, "reserve", "R", nil, "addresses that no node shall get")
-	f.StringSliceVar(&release, "release", nil, "addresses that nodes may get again")
-	f.StringVar(&hostname, "ns_hostname", "", "name of its name server")
+	f.StringSliceVarP(&reserve, "reserve", "R", nil, "addresses that nobody shall get")
+	f.StringSliceVar(&release, "release", nil, "addresses that may be given again")
+	f.BoolVar(&change.Force, "force", false, "release an address that a node has")
+	f.Var(textOption{&change.NSHostname}, "ns_hostname", "name of its name server")
 	f.StringVar(&nsIP, "ns_ip", "", "address of its name server")
-	f.BoolVarP(&comment, "comment", "C", false, "edit the comment")
+	f.Bool("include", false, "edit further lines of its forward zone")
+	f.Bool("rev_include", false, "edit further lines of its reverse zone")
+	f.BoolP("comment", "C", false, "edit the comment")
+	modern(c, "force")
 	ed.declare(c)
 	return c
+}
+
+// oneElement gives the one of the options that is given, "" if none is: stdin
+// holds one text.
+func oneElement(s *session, options ...string) (string, error) {
+	var given string
+	for _, o := range options {
+		switch {
+		case !s.given(o):
+		case given != "":
+			return "", refusef("", s.name, "Only one element can be edited")
+		default:
+			given = o
+		}
+	}
+	return given, nil
+}
+
+func editNetwork(ctx context.Context, s *session, ed *editor, now api.Network, element string, c *inventory.ChangeNetwork) error {
+	var old *string
+	var to **string
+	switch element {
+	case "include":
+		old, to = now.Include, &c.Include
+	case "rev_include":
+		old, to = now.RevInclude, &c.RevInclude
+	case "comment":
+		old, to = now.Comment, &c.Comment
+	default:
+		return nil
+	}
+	text, err := ed.edit(ctx, s, deref(old), element)
+	*to = &text
+	return err
 }
 
 // movedPrefix combines what is given with what is.

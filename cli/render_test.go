@@ -154,7 +154,7 @@ func TestYAMLSaysWhatJSONSays(t *testing.T) {
 func TestProgressInALog(t *testing.T) {
 	var b strings.Builder
 	now := created
-	p := &progress{w: &b, image: "compute", now: func() time.Time { return now }}
+	p := &progress{w: &b, job: "pack compute", now: func() time.Time { return now }}
 	for percent := range int64(101) {
 		p.show(api.JobEvent{Phase: "tree", Done: percent << 20, Total: 100 << 20})
 		now = now.Add(300 * time.Millisecond)
@@ -187,7 +187,7 @@ pack compute: describe (6.0 MiB)
 
 func TestProgressOnATerminal(t *testing.T) {
 	var b strings.Builder
-	p := &progress{w: &b, image: "compute", terminal: true, now: time.Now}
+	p := &progress{w: &b, job: "pack compute", terminal: true, now: time.Now}
 	p.show(api.JobEvent{Phase: "tree", Done: 1, Total: 2})
 	p.show(api.JobEvent{Phase: "tree", Done: 2, Total: 2})
 	p.show(api.JobEvent{Phase: "initrd", Message: "dracut"})

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -40,6 +42,9 @@ func TestMain(m *testing.M) {
 //	head status NODE      the node reports a download
 //	head duty NET         h1 answers DHCP there
 //	head failing          the next pack fails
+//	head behind N         h2 is N entries behind, one less whenever somebody looks
+//	head dead             h2 failed
+//	head address PREFIX   h1 has that address too
 func TestScripts(t *testing.T) {
 	type key struct{}
 	testscript.Run(t, testscript.Params{
@@ -87,6 +92,25 @@ func (h *testHead) arrange(args ...string) error {
 		}}}})
 	case "duty":
 		return h.propose(inventory.AssignDuties{DHCP: map[string]string{args[1]: "h1"}})
+	case "behind":
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		n, err := strconv.ParseUint(args[1], 10, 64)
+		h.behind = n
+		return err
+	case "address":
+		inv := h.machine.View()
+		h1, _ := inv.Head("h1")
+		p, err := netip.ParsePrefix(args[1])
+		if err != nil {
+			return err
+		}
+		return h.propose(inventory.UpdateHead{Name: "h1", Address: h1.Address, Addresses: append(slices.Clone(h1.Addresses), p), Version: "test"})
+	case "dead":
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.dead = true
+		return nil
 	case "failing":
 		h.mu.Lock()
 		defer h.mu.Unlock()
