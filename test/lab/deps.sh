@@ -16,8 +16,11 @@ set -eu
 # aria2                      a BitTorrent client that is not ours, for the tests of the swarm
 # openipmi                   ipmi_sim, a BMC without a machine (test/lab/bmcsim)
 # ipmitool                   an IPMI client that is not ours; the installer runs it too
+# bind9, bind9-utils         a name server and a DHCP server that are not ours: they load what Luna
+# isc-dhcp-server            writes for them, and answer from it
 packages="qemu-system-x86 ovmf ipxe-qemu ipxe dnsmasq-base mmdebstrap iproute2 util-linux
-zstd acl attr libcap2-bin cpio aria2 openipmi ipmitool"
+zstd acl attr libcap2-bin cpio aria2 openipmi ipmitool
+bind9 bind9-utils isc-dhcp-server"
 
 if [ "${1:-}" = --list ]; then
 	printf '%s\n' $packages
@@ -49,6 +52,11 @@ if [ "$(id -u)" != 0 ]; then
 	echo "deps: not installed:$missing; run as root: apt-get install --no-install-recommends$missing" >&2
 	exit 1
 fi
+
+# A service that comes with a package would take port 53 or 67 from what is tested: mask it.
+mask() { mkdir -p /etc/systemd/system && ln -sfn /dev/null "/etc/systemd/system/$1.service"; }
+case "$missing " in *" bind9 "*) mask named ;; esac
+case "$missing " in *" isc-dhcp-server "*) mask isc-dhcp-server ;; esac
 
 # Another apt may be at work on the same machine: wait for its lock and do not fail.
 apt="apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
