@@ -49,28 +49,28 @@ func (c DeleteCluster) Validate() error { return nil }
 // ChangeCluster sets what is given. A pointer to "" unsets a text that may be
 // unset.
 type ChangeCluster struct {
-	NodePrefix           *string     `json:"nodeprefix,omitempty"`
-	NodeDigits           *int        `json:"nodedigits,omitempty"`
-	User                 *string     `json:"user,omitempty"`
-	Path                 *string     `json:"path,omitempty"`
-	FrontendAddress      *netip.Addr `json:"frontend_address,omitempty"`
-	FrontendPort         *int        `json:"frontend_port,omitempty"`
-	FrontendHTTPS        *bool       `json:"frontend_https,omitempty"`
-	Replicas             *int        `json:"replicas,omitempty"`
-	SeedSeconds          *int        `json:"seed_seconds,omitempty"`
+	NodePrefix           *string     `json:"nodeprefix,omitempty" doc:"how automatic names of nodes begin"`
+	NodeDigits           *int        `json:"nodedigits,omitempty" doc:"how many digits they have, 1 to 9"`
+	User                 *string     `json:"user,omitempty" doc:"owner of the path"`
+	Path                 *string     `json:"path,omitempty" doc:"the cluster's directory on the heads"`
+	FrontendAddress      *netip.Addr `json:"frontend_address,omitempty" doc:"the address administrators call the site by"`
+	FrontendPort         *int        `json:"frontend_port,omitempty" doc:"TCP port on which heads serve nodes"`
+	FrontendHTTPS        *bool       `json:"frontend_https,omitempty" doc:"URLs for nodes begin with https"`
+	Replicas             *int        `json:"replicas,omitempty" doc:"heads that must hold an image version before nodes boot it"`
+	SeedSeconds          *int        `json:"seed_seconds,omitempty" doc:"how long a node goes on seeding"`
 	ServerPort           *int        `json:"server_port,omitempty"`
-	TrackerInterval      *int        `json:"tracker_interval,omitempty"`
-	TrackerMinInterval   *int        `json:"tracker_min_interval,omitempty"`
-	TrackerMaxPeers      *int        `json:"tracker_maxpeers,omitempty"`
+	TrackerInterval      *int        `json:"tracker_interval,omitempty" doc:"seconds"`
+	TrackerMinInterval   *int        `json:"tracker_min_interval,omitempty" doc:"seconds"`
+	TrackerMaxPeers      *int        `json:"tracker_maxpeers,omitempty" doc:"most peers in one answer"`
 	TorrentListenPortMin *int        `json:"torrent_listen_port_min,omitempty"`
 	TorrentListenPortMax *int        `json:"torrent_listen_port_max,omitempty"`
 	TorrentPidfile       *string     `json:"torrent_pidfile,omitempty"`
 	LwebPidfile          *string     `json:"lweb_pidfile,omitempty"`
 	LwebNumProc          *int        `json:"lweb_num_proc,omitempty"`
-	ClusterIPs           *string     `json:"cluster_ips,omitempty"`
+	ClusterIPs           *string     `json:"cluster_ips,omitempty" doc:"comma separated; empty unsets"`
 	NamedIncludeFile     *string     `json:"named_include_file,omitempty"`
 	NamedZoneDir         *string     `json:"named_zone_dir,omitempty"`
-	Comment              *string     `json:"comment,omitempty"`
+	Comment              *string     `json:"comment,omitempty" doc:"empty unsets"`
 }
 
 // numbers are the settings that are numbers, with their bounds.
@@ -130,7 +130,7 @@ func (c ChangeCluster) Validate() error {
 type Rename struct {
 	Object  string `json:"object" enum:"network,osimage,bmcsetup,group,node,switch,otherdev"`
 	Name    string `json:"name"`
-	NewName string `json:"newname"`
+	NewName string `json:"newname" doc:"a name that no object of the type has"`
 }
 
 func (c Rename) Validate() error { return CheckName(c.Object, c.NewName) }

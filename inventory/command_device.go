@@ -19,11 +19,11 @@ const (
 // AddBMCSetup makes a bmcsetup. What is nil gets its default.
 type AddBMCSetup struct {
 	Name        string  `json:"name"`
-	User        *string `json:"user,omitempty"`
-	Password    *string `json:"password,omitempty"`
-	UserID      *int    `json:"userid,omitempty"`
-	NetChannel  *int    `json:"netchannel,omitempty"`
-	MgmtChannel *int    `json:"mgmtchannel,omitempty"`
+	User        *string `json:"user,omitempty" doc:"at most 16 bytes"`
+	Password    *string `json:"password,omitempty" doc:"at most 20 bytes"`
+	UserID      *int    `json:"userid,omitempty" doc:"number of the user in the BMC, 1 to 63"`
+	NetChannel  *int    `json:"netchannel,omitempty" doc:"the channel whose address is set, 1 to 15"`
+	MgmtChannel *int    `json:"mgmtchannel,omitempty" doc:"the channel on which the user may log in, 1 to 15"`
 }
 
 func (c AddBMCSetup) Validate() error {
@@ -36,12 +36,12 @@ func (c AddBMCSetup) Validate() error {
 // ChangeBMCSetup sets what is given.
 type ChangeBMCSetup struct {
 	Name        string  `json:"name,omitempty"`
-	User        *string `json:"user,omitempty"`
-	Password    *string `json:"password,omitempty"`
-	UserID      *int    `json:"userid,omitempty"`
-	NetChannel  *int    `json:"netchannel,omitempty"`
-	MgmtChannel *int    `json:"mgmtchannel,omitempty"`
-	Comment     *string `json:"comment,omitempty"`
+	User        *string `json:"user,omitempty" doc:"at most 16 bytes"`
+	Password    *string `json:"password,omitempty" doc:"at most 20 bytes"`
+	UserID      *int    `json:"userid,omitempty" doc:"number of the user in the BMC, 1 to 63"`
+	NetChannel  *int    `json:"netchannel,omitempty" doc:"the channel whose address is set, 1 to 15"`
+	MgmtChannel *int    `json:"mgmtchannel,omitempty" doc:"the channel on which the user may log in, 1 to 15"`
+	Comment     *string `json:"comment,omitempty" doc:"empty unsets"`
 }
 
 // The limits of IPMI 2.0: a user name of 16 bytes, a password of 20 (§22.29,
@@ -126,7 +126,7 @@ type ChangeSwitches struct {
 	Read      *string     `json:"read,omitempty"`
 	RW        *string     `json:"rw,omitempty"`
 	OID       *string     `json:"oid,omitempty"`
-	Comment   *string     `json:"comment,omitempty"`
+	Comment   *string     `json:"comment,omitempty" doc:"empty unsets"`
 }
 
 func (c ChangeSwitches) Validate() error {
@@ -180,7 +180,7 @@ type ChangeOtherDevs struct {
 	Addr      netip.Addr `json:"ip,omitzero"`
 	Increment bool       `json:"increment,omitempty"`
 	Detach    bool       `json:"detach,omitempty"` // take the address in Network
-	Comment   *string    `json:"comment,omitempty"`
+	Comment   *string    `json:"comment,omitempty" doc:"empty unsets"`
 }
 
 func (c ChangeOtherDevs) Validate() error {

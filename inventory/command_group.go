@@ -3,10 +3,10 @@ package inventory
 // AddGroup makes a group whose nodes boot from BOOTIF on the network.
 type AddGroup struct {
 	Name       string `json:"name"`
-	OSImage    string `json:"osimage"`
-	Network    string `json:"network"`
-	BMCSetup   string `json:"bmcsetup,omitempty"`
-	BMCNetwork string `json:"bmcnetwork,omitempty"` // makes an interface BMC in it too
+	OSImage    string `json:"osimage" doc:"name of an osimage"`
+	Network    string `json:"network" doc:"name of a network"`
+	BMCSetup   string `json:"bmcsetup,omitempty" doc:"name of a bmcsetup"`
+	BMCNetwork string `json:"bmcnetwork,omitempty" doc:"a network in which to make an interface BMC too"`
 }
 
 func (c AddGroup) Validate() error { return CheckName("group", c.Name) }
@@ -14,7 +14,7 @@ func (c AddGroup) Validate() error { return CheckName("group", c.Name) }
 // CloneGroup makes a group that has all that another one has but its nodes.
 type CloneGroup struct {
 	Name string `json:"name,omitempty"`
-	To   string `json:"to"`
+	To   string `json:"to" doc:"name of the new group"`
 }
 
 func (c CloneGroup) Validate() error { return CheckName("group", c.To) }
@@ -23,15 +23,15 @@ func (c CloneGroup) Validate() error { return CheckName("group", c.To) }
 // BMCSetup, Domain, TorrentIF and the texts unsets.
 type ChangeGroup struct {
 	Name       string            `json:"name,omitempty"`
-	Interfaces []InterfaceChange `json:"interfaces,omitempty"`
-	OSImage    *string           `json:"osimage,omitempty"`
-	BMCSetup   *string           `json:"bmcsetup,omitempty"`
-	Domain     *string           `json:"domain,omitempty"`
-	TorrentIF  *string           `json:"torrent_if,omitempty"`
-	PreScript  *string           `json:"prescript,omitempty"`
-	PartScript *string           `json:"partscript,omitempty"`
-	PostScript *string           `json:"postscript,omitempty"`
-	Comment    *string           `json:"comment,omitempty"`
+	Interfaces []InterfaceChange `json:"interfaces,omitempty" doc:"changes of interfaces, in this order"`
+	OSImage    *string           `json:"osimage,omitempty" doc:"name of an osimage"`
+	BMCSetup   *string           `json:"bmcsetup,omitempty" doc:"name of a bmcsetup; empty clears"`
+	Domain     *string           `json:"domain,omitempty" doc:"the network that names the nodes' domain; empty clears"`
+	TorrentIF  *string           `json:"torrent_if,omitempty" doc:"name of an interface; empty clears"`
+	PreScript  *string           `json:"prescript,omitempty" doc:"bash, run before partitioning; empty unsets"`
+	PartScript *string           `json:"partscript,omitempty" doc:"bash, mounts the root on /sysroot; empty unsets"`
+	PostScript *string           `json:"postscript,omitempty" doc:"bash, run in the end; empty unsets"`
+	Comment    *string           `json:"comment,omitempty" doc:"empty unsets"`
 }
 
 func (c ChangeGroup) Validate() error {
@@ -61,11 +61,11 @@ const (
 type InterfaceChange struct {
 	Interface string          `json:"interface"`
 	Action    InterfaceAction `json:"action" enum:"add,delete,setnet,delnet,rename,params"`
-	Network   string          `json:"network,omitempty"` // setnet, delnet
-	NewName   string          `json:"newname,omitempty"` // rename
-	Params    string          `json:"params,omitempty"`  // params
+	Network   string          `json:"network,omitempty" doc:"name of a network"`
+	NewName   string          `json:"newname,omitempty" doc:"of a rename"`
+	Params    string          `json:"params,omitempty" doc:"lines for the interface's configuration file"`
 	// Implicit makes a missing interface before setnet; see Interface.Implicit.
-	Implicit bool `json:"implicit,omitempty"`
+	Implicit bool `json:"implicit,omitempty" doc:"make the interface before setnet if it is missing"`
 }
 
 func (c InterfaceChange) validate(group string) error {

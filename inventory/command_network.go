@@ -5,9 +5,9 @@ import "net/netip"
 // AddNetwork makes a network. NSIP defaults to its last assignable address.
 type AddNetwork struct {
 	Name       string       `json:"name"`
-	Prefix     netip.Prefix `json:"prefix"` // any address of the network will do
-	NSHostname string       `json:"ns_hostname,omitempty"`
-	NSIP       netip.Addr   `json:"ns_ip,omitzero"`
+	Prefix     netip.Prefix `json:"prefix" doc:"any address of the network and the length of its prefix: 10.30.0.0/16"`
+	NSHostname string       `json:"ns_hostname,omitempty" doc:"name of the network's name server"`
+	NSIP       netip.Addr   `json:"ns_ip,omitzero" doc:"address of the name server; the last one of the network if empty"`
 }
 
 func (c AddNetwork) Validate() error {
@@ -25,15 +25,15 @@ func (c AddNetwork) Validate() error {
 // ChangeNetwork sets what is given. A new prefix moves every address with it.
 type ChangeNetwork struct {
 	Name       string        `json:"name,omitempty"`
-	Prefix     *netip.Prefix `json:"prefix,omitempty"`
-	NSHostname *string       `json:"ns_hostname,omitempty"`
-	NSIP       *netip.Addr   `json:"ns_ip,omitempty"`
-	Reserve    []netip.Addr  `json:"reserve,omitempty"`
-	Release    []netip.Addr  `json:"release,omitempty"` // of reservations; with Force of whoever has the address
-	Force      bool          `json:"force,omitempty"`
-	Include    *string       `json:"include,omitempty"`
-	RevInclude *string       `json:"rev_include,omitempty"`
-	Comment    *string       `json:"comment,omitempty"`
+	Prefix     *netip.Prefix `json:"prefix,omitempty" doc:"any address of the network and the length of its prefix: 10.30.0.0/16"`
+	NSHostname *string       `json:"ns_hostname,omitempty" doc:"name of the network's name server"`
+	NSIP       *netip.Addr   `json:"ns_ip,omitempty" doc:"address of the name server; the last one of the network if empty"`
+	Reserve    []netip.Addr  `json:"reserve,omitempty" doc:"addresses to take out of the pool"`
+	Release    []netip.Addr  `json:"release,omitempty" doc:"reserved addresses to put back"`
+	Force      bool          `json:"force,omitempty" doc:"release an address from the node that has it, which gets the next free one"`
+	Include    *string       `json:"include,omitempty" doc:"further lines of the forward zone; empty unsets"`
+	RevInclude *string       `json:"rev_include,omitempty" doc:"further lines of the reverse zone; empty unsets"`
+	Comment    *string       `json:"comment,omitempty" doc:"empty unsets"`
 }
 
 func (c ChangeNetwork) Validate() error {

@@ -96,11 +96,11 @@ func (c ChangeNodes) checkAddresses() error {
 
 // SetAddress gives an interface another address of the same family.
 type SetAddress struct {
-	Interface string     `json:"interface"`
-	Addr      netip.Addr `json:"addr"`
+	Interface string     `json:"interface" doc:"name of an interface of the node's group"`
+	Addr      netip.Addr `json:"addr" doc:"of the family of the address that it has"`
 	// Increment gives the first named node Addr, the second the address after
 	// it, and so on.
-	Increment bool `json:"increment,omitempty"`
+	Increment bool `json:"increment,omitempty" doc:"the second node gets the next address, and so on"`
 }
 
 // DeleteNodes removes nodes and frees what they had.

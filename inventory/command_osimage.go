@@ -3,13 +3,13 @@ package inventory
 // AddOSImage makes an osimage of a tree that the asked head has checked.
 type AddOSImage struct {
 	Name     string `json:"name"`
-	Path     string `json:"path"`
-	KernVer  string `json:"kernver"`
-	KernOpts string `json:"kernopts,omitempty"`
+	Path     string `json:"path" doc:"where the tree lies, absolute"`
+	KernVer  string `json:"kernver" doc:"version of the kernel to boot; the newest in the tree if empty"`
+	KernOpts string `json:"kernopts,omitempty" doc:"kernel options, one line"`
 	// GrabExcludeList is what grab leaves out to begin with.
-	GrabExcludeList string `json:"grab_exclude_list,omitempty"`
+	GrabExcludeList string `json:"grab_exclude_list,omitempty" doc:"what grab leaves out, patterns of rsync"`
 	// From names the osimage of which the tree is a copy: it has its settings.
-	From string `json:"from,omitempty"`
+	From string `json:"from,omitempty" doc:"the osimage whose settings it gets"`
 }
 
 func (c AddOSImage) Validate() error {
@@ -25,14 +25,14 @@ func (c AddOSImage) Validate() error {
 // ChangeOSImage sets what is given.
 type ChangeOSImage struct {
 	Name            string  `json:"name,omitempty"`
-	Path            *string `json:"path,omitempty"`
-	KernVer         *string `json:"kernver,omitempty"`
-	KernOpts        *string `json:"kernopts,omitempty"`
-	KernModules     *string `json:"kernmodules,omitempty"`
-	DracutModules   *string `json:"dracutmodules,omitempty"`
-	GrabExcludeList *string `json:"grab_exclude_list,omitempty"`
-	GrabFilesystems *string `json:"grab_filesystems,omitempty"`
-	Comment         *string `json:"comment,omitempty"`
+	Path            *string `json:"path,omitempty" doc:"where the tree lies, absolute"`
+	KernVer         *string `json:"kernver,omitempty" doc:"version of the kernel to boot; the newest in the tree if empty"`
+	KernOpts        *string `json:"kernopts,omitempty" doc:"kernel options, one line"`
+	KernModules     *string `json:"kernmodules,omitempty" doc:"of the initrd, comma separated; -x leaves x out"`
+	DracutModules   *string `json:"dracutmodules,omitempty" doc:"of the initrd, comma separated; -x leaves x out"`
+	GrabExcludeList *string `json:"grab_exclude_list,omitempty" doc:"what grab leaves out, patterns of rsync"`
+	GrabFilesystems *string `json:"grab_filesystems,omitempty" doc:"what grab takes, comma separated"`
+	Comment         *string `json:"comment,omitempty" doc:"empty unsets"`
 }
 
 func (c ChangeOSImage) Validate() error {
