@@ -38,10 +38,6 @@ func dispatch(tx *inventory.Tx, e inventory.Envelope) (any, error) {
 		return nil, changeOSImage(tx, c)
 	case inventory.DeleteOSImage:
 		return nil, deleteOSImage(tx, c)
-	case inventory.PublishVersion:
-		return nil, publishVersion(tx, c)
-	case inventory.RecordHolder:
-		return nil, recordHolder(tx, c)
 	case inventory.DeleteVersion:
 		return nil, deleteVersion(tx, c)
 	case inventory.AddGroup:
@@ -82,6 +78,18 @@ func dispatch(tx *inventory.Tx, e inventory.Envelope) (any, error) {
 		return nil, applyDocument(tx, c)
 	case inventory.UndoChange:
 		return nil, undoChange(tx, c)
+	default:
+		return dispatchMesh(tx, e)
+	}
+}
+
+// dispatchMesh does what heads ask of each other and for their nodes.
+func dispatchMesh(tx *inventory.Tx, e inventory.Envelope) (any, error) {
+	switch c := e.Command.(type) {
+	case inventory.PublishVersion:
+		return nil, publishVersion(tx, c)
+	case inventory.RecordHolder:
+		return nil, recordHolder(tx, c)
 	case inventory.RecordStatus:
 		return nil, recordStatus(tx, c)
 	case inventory.CreateInvite:
