@@ -117,7 +117,7 @@ func clusterTable(c api.Cluster) *table {
 	}
 	lines := func(l []string) any { return orNil(strings.Join(l, "\n")) }
 	fields := map[string]any{
-		"debug": 0, // of 1.2's daemons; an agent's is its own
+		"debug":      0, // of 1.2's daemons; an agent's is its own
 		"nodeprefix": c.NodePrefix, "nodedigits": c.NodeDigits, "user": c.User, "path": c.Path,
 		"frontend_address": c.FrontendAddress, "frontend_port": c.FrontendPort, "frontend_https": c.FrontendHTTPS,
 		"server_port": c.ServerPort, "tracker_interval": c.TrackerInterval, "tracker_min_interval": c.TrackerMinInterval,

@@ -77,7 +77,7 @@ func networkShow(a *app) *cobra.Command {
 func networkTable(n api.Network) *table {
 	fields := map[string]any{
 		"NETWORK": n.Network, "PREFIX": n.Prefix, "version": n.Version,
-		"ns_hostname": n.NSHostname, "ns_ip": n.NSIP, "include": n.Include, "rev_include": n.RevInclude,
+		"ns_hostname": orNil(n.NSHostname), "ns_ip": orNil(n.NSIP), "include": n.Include, "rev_include": n.RevInclude,
 	}
 	if n.RangeStart != "" {
 		fields["dhcp_range_start"], fields["dhcp_range_end"] = n.RangeStart, n.RangeEnd

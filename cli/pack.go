@@ -110,7 +110,6 @@ func replication(ctx context.Context, s *session, version string) (string, error
 	return "", inventory.NotFound("version", version)
 }
 
-
 // imageSync is whether a head holds the version of an osimage that nodes get.
 type imageSync struct {
 	Name    string `json:"name"`
