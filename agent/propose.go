@@ -15,6 +15,10 @@ import (
 // second, so whoever waits longer waits for heads that are away.
 const patience = 8 * time.Second
 
+// perSecond is how many bytes of a command are applied in a second, at the very
+// least: a whole inventory in one command takes its time on a busy head.
+const perSecond = 100 << 10
+
 // Propose puts a command through Raft and returns when this head has applied
 // it, so that its asker reads his own write here.
 func (a *Agent) Propose(ctx context.Context, by inventory.Asker, c inventory.Command) (inventory.Result, error) {
@@ -48,7 +52,7 @@ func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Co
 	if err != nil {
 		return inventory.Result{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, patience+time.Duration(len(data)/perSecond)*time.Second)
 	defer cancel()
 	for {
 		leader := m.peer.LeaderChanged()
