@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 //	exits CODE luna ...   the command ends with that code
 //	head two              the cluster gets a second head
 //	head holds            h2 gets the version, once somebody has looked twice
+//	head drops            h2 has the version no more
 //	head status NODE      the node reports a download
 //	head duty NET         h1 answers DHCP there
 //	head failing          the next pack fails
@@ -86,6 +87,8 @@ func (h *testHead) arrange(args ...string) error {
 		defer h.mu.Unlock()
 		h.asked, h.after = 0, []inventory.Command{inventory.RecordHolder{Version: "0123456789abcdef", Head: "h2", Held: true}}
 		return nil
+	case "drops":
+		return h.propose(inventory.RecordHolder{Version: "0123456789abcdef", Head: "h2"})
 	case "status":
 		return h.propose(inventory.RecordStatus{Statuses: []inventory.NodeStatus{{Name: args[1], Status: inventory.Status{
 			Stage: "install.download", Time: time.Now().Add(-70 * time.Second), Head: "h1",
