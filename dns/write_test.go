@@ -116,6 +116,6 @@ func TestOwners(t *testing.T) {
 		}
 	}
 	if a := findAccount(); !a.known || a.uid == 0 || a.gid == 0 {
-		t.Errorf("BIND's account is not found: %+v", a)
+		t.Errorf("BIND's account is not found (%+v): run make deps", a)
 	}
 }
