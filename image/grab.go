@@ -23,6 +23,7 @@ import (
 // Exit statuses of rsync, from its manual.
 const (
 	rsyncVanished = 24 // files went away between being listed and being read
+	rsyncNoTalk   = 12 // the other side says nothing, or nothing that rsync would
 	rsyncNoShell  = 255
 )
 
@@ -147,10 +148,11 @@ func (spec *GrabSpec) grab(ctx context.Context, fs string) error {
 	}
 	hint := ""
 	switch {
-	case exit.ExitCode() == rsyncNoShell:
-		hint = fmt.Sprintf(": see to it that 'ssh root@%s true' works from here without a password", spec.Host)
 	case said.has("command not found") || said.has("rsync: not found"):
 		hint = fmt.Sprintf(": install rsync on %s", spec.Host)
+	// Which of the two it is depends on whether rsync or ssh was quicker to end.
+	case exit.ExitCode() == rsyncNoShell, exit.ExitCode() == rsyncNoTalk && said.has("(0 bytes received so far)"):
+		hint = fmt.Sprintf(": see to it that 'ssh root@%s true' works from here without a password", spec.Host)
 	}
 	return fmt.Errorf("rsync ended with status %d%s: %s", exit.ExitCode(), hint, said.String())
 }

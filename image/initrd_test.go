@@ -81,6 +81,9 @@ func TestInitrdOfDebian(t *testing.T) {
 		t.Errorf("left mounted, %v:\n%s", err, mounts)
 	}
 
+	if found, err := image.HasInstaller(t.Context(), spec.Out); !found || err != nil {
+		t.Errorf("HasInstaller: %v, %v", found, err)
+	}
 	builtin, err := os.ReadFile(filepath.Join(tree, "lib/modules", kernel, "modules.builtin"))
 	must(t, err)
 	content := string(builtin) + run(t, "sh", "-c", "zstd -dcq "+spec.Out+" | cpio -t --quiet")

@@ -100,25 +100,3 @@ func TestHasInstaller(t *testing.T) {
 		}
 	})
 }
-
-// What Luna builds has the installer, and what dracut makes of the same tree by itself has not.
-func TestHasInstallerOfDebian(t *testing.T) {
-	needRoot(t)
-	tree, kernel := debianTree(t)
-	initrd := filepath.Join(t.TempDir(), "initrd")
-	must(t, image.BuildInitrd(t.Context(), image.InitrdSpec{Tree: tree, KernelVersion: kernel, Installer: dummyInstaller(t), Out: initrd}))
-	if got, err := image.HasInstaller(t.Context(), initrd); !got || err != nil {
-		t.Errorf("Luna's: %v, %v", got, err)
-	}
-	clone := filepath.Join(t.TempDir(), "tree")
-	must(t, image.Clone(t.Context(), tree, clone, nil))
-	exit, _, said, err := inTree(t, clone, "", "dracut", "--quiet", "--no-hostonly", "--no-kernel", "--modules", "bash base", "--kver", kernel, "/boot/initrd.img-"+kernel)
-	if err != nil || exit != 0 {
-		t.Fatalf("dracut in the tree: %d, %v\n%s", exit, err, said)
-	}
-	own, err := image.OwnInitrd(clone, kernel)
-	must(t, err)
-	if got, err := image.HasInstaller(t.Context(), own); got || err != nil {
-		t.Errorf("the image's own: %v, %v", got, err)
-	}
-}
