@@ -28,6 +28,8 @@ func (a *Agent) Prepare(_ context.Context, c inventory.Command) (inventory.Comma
 		return c, err
 	case inventory.ChangeCluster:
 		return c, checkSite(c.User, c.Path)
+	case inventory.ChangeNetwork:
+		return c, a.checkIncludes(c)
 	}
 	return c, nil
 }

@@ -3,13 +3,15 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/boot/dhcp"
 	"github.com/clustervision/luna/dns"
 	"github.com/clustervision/luna/inventory"
 )
@@ -79,7 +81,31 @@ func reloadBIND(ctx context.Context) []string {
 	return []string{"no BIND runs on this head: start it to serve the zones"}
 }
 
+// checkIncludes refuses lines of a zone that no name server would load, while
+// the one who wrote them is there.
+func (a *Agent) checkIncludes(c inventory.ChangeNetwork) error {
+	if c.Include == nil && c.RevInclude == nil {
+		return nil
+	}
+	r, _, then := a.machine.Preview(inventory.Envelope{Command: c})
+	if r.Error != nil {
+		return r.Error
+	}
+	_, notices := dns.Zones(then)
+	for _, n := range notices {
+		if n.Fault && n.Network == c.Name {
+			return inventory.Errorf(inventory.KindInvalid, "network", c.Name, "%s", n.Text)
+		}
+	}
+	return nil
+}
+
 // DHCPConfig gives the inventory as a configuration of ISC's dhcpd.
 func (a *Agent) DHCPConfig(failover bool) (api.Exported, error) {
-	return api.Exported{}, inventory.Errorf(inventory.KindInternal, "cluster", "general", "not yet: %s", filepath.Base("dhcpd"))
+	out := api.Exported{Files: []api.ExportedFile{}, Notices: []string{}}
+	files, err := dhcp.ExportDHCPD(a.View(), failover)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		out.Files = append(out.Files, api.ExportedFile{Path: name, Content: files[name]})
+	}
+	return out, err
 }
