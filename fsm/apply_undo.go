@@ -159,8 +159,27 @@ func restore(tx *inventory.Tx, was []any, duties map[inventory.ID]inventory.Duty
 		if err := claimAll(tx, o); err != nil {
 			return err
 		}
+		if n, ok := o.(*inventory.Network); ok {
+			rehome(tx, n)
+		}
 	}
 	return nil
+}
+
+// rehome tells the addresses in a network that are not claimed anew that they
+// are in it: a node whose network was replaced by one with the same prefix was
+// not changed itself.
+func rehome(tx *inventory.Tx, n *inventory.Network) {
+	for o := range tx.Owners(n.Prefix.Addr()) {
+		if !n.Prefix.Contains(o.Addr) {
+			return
+		}
+		if o.Network != n.ID {
+			own := *o
+			own.Network = n.ID
+			tx.Put(&own)
+		}
+	}
 }
 
 // nameFree refuses to restore an object whose name another one has by now.

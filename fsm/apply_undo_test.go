@@ -30,11 +30,17 @@ func TestUndoGivesTheDocumentBack(t *testing.T) {
 		"no range":                              inventory.SetRange{Network: "cluster"},
 		"switches that went to another network": inventory.ChangeSwitches{Names: []string{"sw1", "sw2"}, Network: ptr("away")},
 		"an empty document, pruning":            document(inventory.Document{}, true),
+		"a network that got another name":       nil, // made from the document
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := full(t)
 			s.must(t, inventory.AddNodes{Group: "compute", Names: []string{"a"}})
 			was := inventory.DocumentOf(s.View())
+			if c == nil {
+				d := inventory.DocumentOf(s.View())
+				renameNetwork(&d, "ipmi", "bmc")
+				c = document(d, true)
+			}
 			r := s.do(c)
 			if r.Error != nil || r.Entry == 0 {
 				t.Fatalf("it gives %v and entry %d", r.Error, r.Entry)
@@ -57,6 +63,24 @@ func TestUndoGivesTheDocumentBack(t *testing.T) {
 				t.Errorf("the undoing undone, it is not what it became:\n%s", diff)
 			}
 		})
+	}
+}
+
+// renameNetwork gives a network another name, by document: it is another network
+// with the same addresses then.
+func renameNetwork(d *inventory.Document, from, to string) {
+	d.Networks[to] = d.Networks[from]
+	delete(d.Networks, from)
+	for name, s := range d.Switches {
+		s.Network = given(to)
+		d.Switches[name] = s
+	}
+	for _, o := range d.OtherDevs {
+		o.Connected.Value[to] = o.Connected.Value[from]
+		delete(o.Connected.Value, from)
+	}
+	for _, g := range d.Groups {
+		g.Interfaces.Value["BMC"] = inventory.InterfaceDoc{Network4: to, Implicit: true}
 	}
 }
 

@@ -31,6 +31,7 @@ type state struct {
 	Owners    []inventory.Owner
 	Entries   []inventory.Entry
 	Receipts  int
+	Invites   int
 }
 
 // parse reads a snapshot.
@@ -90,6 +91,7 @@ func (s *state) add(table string, raw json.RawMessage) error {
 		s.Receipts++
 		return nil
 	case "invite":
+		s.Invites++
 		return nil
 	}
 	return fmt.Errorf("a table that the test does not know")

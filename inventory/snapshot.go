@@ -50,7 +50,7 @@ var decoders = []struct {
 // WriteTo writes the whole state as lines of JSON, in an order that depends on
 // nothing but the state.
 func (inv *Inventory) WriteTo(w io.Writer) (int64, error) {
-	b := bufio.NewWriterSize(w, 1<<20)
+	b := bufio.NewWriterSize(w, 1<<16)
 	n := &counter{w: b}
 	enc := json.NewEncoder(n)
 	if err := enc.Encode(header{snapshotFormat, FormatVersion, inv.Index}); err != nil {
@@ -76,7 +76,7 @@ func (inv *Inventory) WriteTo(w io.Writer) (int64, error) {
 
 // Read makes the state that WriteTo wrote.
 func Read(r io.Reader) (*Inventory, error) {
-	dec := json.NewDecoder(bufio.NewReaderSize(r, 1<<20))
+	dec := json.NewDecoder(bufio.NewReaderSize(r, 1<<16))
 	var h header
 	if err := dec.Decode(&h); err != nil {
 		return nil, fmt.Errorf("read snapshot: %w", err)

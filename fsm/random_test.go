@@ -1,0 +1,364 @@
+package fsm_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/raft"
+	"pgregory.net/rapid"
+
+	"github.com/clustervision/luna/fsm"
+	"github.com/clustervision/luna/inventory"
+)
+
+// TestRandomCommands holds what must always hold over random sequences of all
+// commands; see run.step. In the end the same log must give the same state, the
+// snapshot too, and the exported document the same cluster after a deletion.
+func TestRandomCommands(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := &run{site: begun(t), t: t}
+		if g := (generator{t, r.View()}); g.between(0, 9) > 0 {
+			r.furnish()
+		}
+		for range rapid.IntRange(10, 30).Draw(t, "steps") {
+			r.step(r.draw())
+		}
+		again := &site{Machine: fsm.New()}
+		for i, b := range r.log {
+			again.Apply(&raft.Log{Index: uint64(i + 1), Data: b})
+		}
+		want := r.text()
+		if got, _ := text(again.View()); got != want {
+			t.Fatalf("the same log gives another state:\n%s", cmp.Diff(want, got))
+		}
+		restored := restore(t, want)
+		if got, _ := text(restored.View()); got != want {
+			t.Fatalf("a snapshot gives another state:\n%s", cmp.Diff(want, got))
+		}
+		exported(t, restored)
+	})
+}
+
+func restore(t *rapid.T, snapshot string) *site {
+	m := fsm.New()
+	if err := m.Restore(io.NopCloser(strings.NewReader(snapshot))); err != nil {
+		t.Fatal(err)
+	}
+	return &site{Machine: m, index: m.View().Index}
+}
+
+// exported deletes the cluster, sets it up anew and applies its document.
+func exported(t *rapid.T, s *site) {
+	was := inventory.DocumentOf(s.View())
+	c, _ := s.View().Cluster()
+	if c.Deleted {
+		return
+	}
+	for _, command := range []inventory.Command{
+		inventory.DeleteCluster{Force: true}, inventory.SetUpCluster{Cluster: *c}, inventory.ApplyDocument{Document: was},
+	} {
+		if r := s.do(command); r.Error != nil && !headsAbout(r.Error) {
+			t.Fatalf("%s: %v", inventory.Verb(command), r.Error)
+		} else if r.Error != nil {
+			return
+		}
+	}
+	if err := consistent(s.View()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := documentDiff(was, inventory.DocumentOf(s.View())); diff != "" {
+		t.Fatalf("exported, deleted and applied, it is another cluster:\n%s", diff)
+	}
+}
+
+// headsAbout tells whether something is refused because of a head: heads come
+// and go and say what addresses they have, whatever the commands before said.
+func headsAbout(err error) bool { return strings.Contains(err.Error(), "head ") }
+
+// run is one random sequence.
+type run struct {
+	*site
+	t       *rapid.T
+	old     []inventory.Document // of states of this run
+	entries []uint64
+}
+
+// furnish makes something of most kinds, so that commands have something to do.
+func (r *run) furnish() {
+	for _, c := range []inventory.Command{
+		inventory.UpdateHead{Name: "h1", Address: addr("10.30.255.254"), Addresses: []netip.Prefix{prefix("10.1.0.61/26")}},
+		inventory.AddNetwork{Name: "a", Prefix: prefix("10.1.0.0/26")},
+		inventory.AddNetwork{Name: "b", Prefix: prefix("10.2.0.0/27")},
+		inventory.AddNetwork{Name: "six", Prefix: prefix("fd00:1::/122")},
+		inventory.AddOSImage{Name: "i", Path: "/i"},
+		inventory.AddOSImage{Name: "j", Path: "/j"},
+		inventory.AddBMCSetup{Name: "x"},
+		inventory.AddGroup{Name: "g", OSImage: "i", Network: "a", BMCSetup: "x", BMCNetwork: "b"},
+		inventory.AddGroup{Name: "h", OSImage: "i", Network: "six"},
+		inventory.AddSwitches{Names: []string{"s1", "s2"}, Network: "b"},
+		inventory.AddOtherDevs{Names: []string{"d1"}, Network: "b", Addr: addr("10.2.0.9")},
+		inventory.AddNodes{Group: "g", Names: []string{"n1", "n2", "node001"}},
+		generator{}.invite(),
+		generator{}.publish("0000000000000001", "i", epoch),
+	} {
+		if result := r.do(c); result.Error != nil {
+			r.t.Fatalf("%s: %v", shown(c), result.Error)
+		}
+	}
+	r.old = append(r.old, inventory.DocumentOf(r.View()))
+}
+
+func (r *run) text() string {
+	s, err := text(r.View())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+func (r *run) parse(inv *inventory.Inventory) *state {
+	snapshot, err := text(inv)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	s, err := parse(snapshot)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+func (r *run) preview(c inventory.Command) (inventory.Result, []inventory.Change, *inventory.Inventory) {
+	return r.Preview(inventory.Envelope{At: epoch, Command: c})
+}
+
+// step does a command, and holds: the preview told what it does and changed
+// nothing; refused, it changes nothing; the state is sound; the log has exactly
+// the difference; the lowest free address is the one that is given next; the
+// state's own document changes nothing; undoing it gives back what was before.
+func (r *run) step(c inventory.Command) {
+	t, was := r.t, r.text()
+	before := r.parse(r.View())
+	document := inventory.DocumentOf(r.View())
+	foreseen, changes, then := r.preview(c)
+	if r.text() != was {
+		t.Fatalf("the preview of %s changed something", shown(c))
+	}
+	result := r.do(c)
+	if diff := cmp.Diff(foreseen.Error, result.Error); diff != "" || string(foreseen.Value) != string(result.Value) {
+		t.Fatalf("%s: the preview said %v %s, and it is %v %s", shown(c), foreseen.Error, foreseen.Value, result.Error, result.Value)
+	}
+	if result.Error != nil {
+		if r.text() != was {
+			t.Fatalf("%s: refused, it changed something", shown(c))
+		}
+		if result.Error.Kind == inventory.KindInternal {
+			t.Fatalf("%s: %v", shown(c), result.Error)
+		}
+		return
+	}
+	if err := fsm.Check(r.View()); err != nil {
+		t.Fatalf("%s: Check: %v", shown(c), err)
+	}
+	if err := consistent(r.View()); err != nil {
+		t.Fatalf("%s: %v", shown(c), err)
+	}
+	after := r.parse(r.View())
+	if diff := cmp.Diff(r.parse(then).objects(), after.objects()); diff != "" {
+		t.Fatalf("%s: the preview differs from what became:\n%s", shown(c), diff)
+	}
+	r.checkLog(c, result, changes, before, after)
+	r.checkFree(after)
+	r.checkDocument(c)
+	r.checkUndo(c, result, before, document)
+	r.old = append(r.old, inventory.DocumentOf(r.View()))
+	if result.Entry != 0 {
+		r.entries = append(r.entries, result.Entry)
+	}
+}
+
+// checkLog holds the log entry against the difference of the two states.
+func (r *run) checkLog(c inventory.Command, result inventory.Result, foreseen []inventory.Change, before, after *state) {
+	var changes []inventory.Change
+	if result.Entry != 0 {
+		e, ok := r.View().Entry(result.Entry)
+		if !ok {
+			r.t.Fatalf("%s: there is no entry %d", shown(c), result.Entry)
+		}
+		changes = e.Changes
+	}
+	if diff := cmp.Diff(foreseen, changes); diff != "" {
+		r.t.Fatalf("%s: the preview told other changes:\n%s", shown(c), diff)
+	}
+	got := map[string][2]string{}
+	for _, change := range changes {
+		if change.Object != "head" && change.Object != "version" {
+			got[fmt.Sprintf("%s %d", change.Object, change.ID)] = [2]string{string(change.Before), string(change.After)}
+		}
+	}
+	want := map[string][2]string{}
+	was, is := before.objects(), after.objects()
+	for key := range maps.Keys(was) {
+		if was[key] != is[key] {
+			want[key] = [2]string{was[key], is[key]}
+		}
+	}
+	for key := range maps.Keys(is) {
+		if was[key] != is[key] {
+			want[key] = [2]string{was[key], is[key]}
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		r.t.Fatalf("%s: the log tells another change:\n%s", shown(c), diff)
+	}
+}
+
+// checkFree asks for one more address in every network.
+func (r *run) checkFree(s *state) {
+	if s.Cluster.Deleted {
+		return
+	}
+	for _, n := range s.Networks {
+		want := s.lowestFree(n)
+		result, _, then := r.preview(inventory.AddSwitches{Names: []string{"probe"}, Network: n.Name})
+		switch {
+		case result.Error != nil && want.IsValid():
+			r.t.Fatalf("network %s should have %s free: %v", n.Name, want, result.Error)
+		case result.Error == nil:
+			if sw, _ := then.Switch("probe"); sw.Addr != want {
+				r.t.Fatalf("network %s gives %s, the lowest free one is %s", n.Name, sw.Addr, want)
+			}
+		}
+	}
+}
+
+// checkDocument holds that the document of the state is the state.
+func (r *run) checkDocument(c inventory.Command) {
+	if cluster, _ := r.View().Cluster(); cluster.Deleted {
+		return
+	}
+	raw, err := json.Marshal(inventory.DocumentOf(r.View()))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var d inventory.Document
+	if err := json.Unmarshal(raw, &d); err != nil {
+		r.t.Fatal(err)
+	}
+	for _, prune := range []bool{false, true} {
+		result, changes, _ := r.preview(inventory.ApplyDocument{Document: d, Prune: prune})
+		if result.Error != nil && headsAbout(result.Error) {
+			continue
+		}
+		if result.Error != nil || len(changes) > 0 {
+			r.t.Fatalf("after %s the state's own document is refused or changes it (prune %t): %v %+v", shown(c), prune, result.Error, changes)
+		}
+	}
+}
+
+// checkUndo takes the command back, in a preview.
+func (r *run) checkUndo(c inventory.Command, result inventory.Result, before *state, document inventory.Document) {
+	if result.Entry == 0 {
+		return
+	}
+	undone, _, then := r.preview(inventory.UndoChange{Entry: result.Entry})
+	if undone.Error != nil {
+		if !headsAbout(undone.Error) && !strings.Contains(undone.Error.Error(), "of version") {
+			r.t.Fatalf("%s cannot be undone: %v", shown(c), undone.Error)
+		}
+		return
+	}
+	if diff := documentDiff(document, inventory.DocumentOf(then)); diff != "" {
+		r.t.Fatalf("%s: undone, the document is another one:\n%s", shown(c), diff)
+	}
+	if diff := cmp.Diff(before.objects(), r.parse(then).objects()); diff != "" {
+		r.t.Fatalf("%s: undone, the state is another one:\n%s", shown(c), diff)
+	}
+	if err := consistent(then); err != nil {
+		r.t.Fatalf("%s: undone: %v", shown(c), err)
+	}
+}
+
+// draw gives a random command, more often one that makes something.
+func (r *run) draw() inventory.Command {
+	g := generator{r.t, r.View()}
+	kinds := []func() inventory.Command{
+		g.network, g.network, g.changeNetwork, g.changeNetwork, g.osimage, g.osimage, g.version, g.bmcsetup,
+		g.group, g.group, g.changeGroup, g.changeGroup, g.changeGroup, g.nodes, g.nodes, g.changeNodes, g.changeNodes, g.changeNodes,
+		g.switches, g.otherdevs, g.rename, g.remove, g.remove, g.head, g.lease, g.lease, g.cluster,
+		r.undo, r.undoLast, r.document, r.document, r.document,
+	}
+	if c, _ := r.View().Cluster(); c.Deleted {
+		kinds = []func() inventory.Command{g.setUp, g.setUp, g.head, g.network, r.undo, r.undoLast, r.undoLast}
+	}
+	return pick(g, kinds)()
+}
+
+func (r *run) undo() inventory.Command {
+	if len(r.entries) == 0 {
+		return inventory.UndoChange{Entry: 1}
+	}
+	return inventory.UndoChange{Entry: pick(generator{r.t, r.View()}, r.entries)}
+}
+
+func (r *run) undoLast() inventory.Command {
+	if len(r.entries) == 0 {
+		return inventory.UndoChange{Entry: 1}
+	}
+	return inventory.UndoChange{Entry: r.entries[len(r.entries)-1]}
+}
+
+// document gives the document of the present or of an older state of the run,
+// whole or in parts, or one made up.
+func (r *run) document() inventory.Command {
+	g := generator{r.t, r.View()}
+	now := inventory.DocumentOf(r.View())
+	d := now
+	if len(r.old) > 0 && g.yes() {
+		d = pick(g, r.old)
+	}
+	if g.yes() {
+		return r.whole(inventory.ApplyDocument{Document: d, Prune: true})
+	}
+	switch g.between(0, 2) {
+	case 0:
+		d = g.document()
+	case 1:
+		d = g.part(d)
+	}
+	return inventory.ApplyDocument{Document: d, Prune: g.between(0, 9) == 0}
+}
+
+// whole holds that a whole older document, pruning, is accepted in any state,
+// unless heads are in its way.
+func (r *run) whole(c inventory.ApplyDocument) inventory.Command {
+	cluster, _ := r.View().Cluster()
+	result, _, then := r.preview(c)
+	switch {
+	case cluster.Deleted || c.Document.Cluster == nil || result.Error != nil && headsAbout(result.Error):
+	case result.Error != nil:
+		r.t.Fatalf("an older document is refused: %v", result.Error)
+	default:
+		if diff := documentDiff(c.Document, inventory.DocumentOf(then)); diff != "" {
+			r.t.Fatalf("an older document gives another one:\n%s", diff)
+		}
+	}
+	return c
+}
+
+// shown is a command as a failure shows it.
+func shown(c inventory.Command) string {
+	b, err := json.Marshal(c)
+	return fmt.Sprintf("%s %s (%v)", inventory.Verb(c), b, err)
+}
+
+// sorted gives the keys of a map in an order that is the same for each run with
+// the same draws.
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
