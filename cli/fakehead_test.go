@@ -118,6 +118,7 @@ func (h *testHead) Heads(context.Context) ([]api.Head, error) {
 		w := api.Head{
 			Name: head.Name, Address: head.Address, State: "alive", Role: "voter", Leader: head.Name == "h1",
 			AppliedIndex: h.index, Networks: []string{}, Version: "test", Joined: created, Since: created,
+			Addresses: append([]netip.Prefix{}, head.Addresses...), Warnings: []string{},
 		}
 		if head.Name == "h2" {
 			w.AppliedIndex -= h.behind

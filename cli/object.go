@@ -58,9 +58,9 @@ func renameCommand(a *app, object string) *cobra.Command {
 // pick gives those of all objects that the command's hostlist names, in its
 // order.
 func pick[T any](s *session, object string, all []T, name func(T) string) ([]T, error) {
-	names, err := inventory.ExpandHostlist(s.name)
+	names, err := inventory.ExpandNames(object, s.name)
 	if err != nil {
-		return nil, inventory.Errorf(inventory.KindInvalid, object, s.name, "%v", err)
+		return nil, err
 	}
 	by := make(map[string]T, len(all))
 	for _, o := range all {
@@ -88,7 +88,7 @@ func printChosen[T any](s *session, out *output, chosen []T, asTable func(T) *ta
 			}
 		}
 		return nil
-	case len(chosen) == 1 && !strings.ContainsAny(s.name, "[,"):
+	case len(chosen) == 1 && !strings.ContainsAny(s.name, "[,!&"):
 		return out.print(s.stdout(), chosen[0], nil)
 	}
 	return out.print(s.stdout(), chosen, nil)
