@@ -17,6 +17,7 @@ const (
 	exitRefused = 1
 	exitUsage   = 2
 	exitBad     = 255 // an object is missing, exists already, or a value is bad
+	exitDiffers = 3   // luna diff --exit-code: there is a difference
 	// exitInterrupted is what shells give for a command that Ctrl-C ended.
 	exitInterrupted = 130
 )
@@ -26,6 +27,19 @@ type failure struct{ err error }
 
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
+
+// errDiffers ends a command that has said everything already.
+var errDiffers = errors.New("there is a difference")
+
+// exitError ends a command with a code of its own. Without an error everything
+// has been said.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e.err) }
+func (e *exitError) Unwrap() error { return e.err }
 
 // usageError is a command's own complaint about how it was called.
 type usageError string
@@ -49,9 +63,17 @@ func Run(ctx context.Context, root *cobra.Command, args []string) int {
 			cmd = root
 		}
 	}
+	if own, ok := errors.AsType[*exitError](err); ok {
+		if own.err != nil {
+			report(cmd, own.err)
+		}
+		return own.code
+	}
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.Is(err, errDiffers):
+		return exitDiffers
 	case context.Cause(ctx) != nil:
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: interrupted\n", cmd.CommandPath())
 		return exitInterrupted

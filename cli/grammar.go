@@ -45,6 +45,9 @@ type translator struct {
 // far as it goes. What it does not understand it leaves for cobra to refuse.
 func translate(root *cobra.Command, args []string) (*cobra.Command, []string, error) {
 	root.InitDefaultVersionFlag()
+	if isTyped(args) {
+		return root, translateTyped(root, args), nil
+	}
 	t := &translator{cmd: root, in: args}
 	for {
 		tok, ok := t.next()
@@ -66,6 +69,8 @@ func translate(root *cobra.Command, args []string) (*cobra.Command, []string, er
 				return t.cmd, append(t.out, t.in...), nil
 			}
 			t.cmd = t.cmd.Commands()[i]
+		case t.cmd.Annotations[annotationRuns] != "": // what follows is another program's
+			return t.cmd, append(append(t.out, tok), t.in...), nil
 		default:
 			t.out = append(t.out, tok)
 		}
@@ -153,11 +158,11 @@ func (t *translator) option(spelling string) (*pflag.Flag, error) {
 // short rewrites -o, -o value, -ovalue and several options without value in
 // one: -eA.
 func (t *translator) short(tok string) error {
-	if aliases[tok] != nil {
-		if f, err := t.option(tok); err != nil {
+	if name, value, has := strings.Cut(tok, "="); aliases[name] != nil {
+		if f, err := t.option(name); err != nil {
 			return err
 		} else if f != nil {
-			return t.emit(f, "", false)
+			return t.emit(f, value, has)
 		}
 	}
 	for i := 1; i < len(tok); i++ {

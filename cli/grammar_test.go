@@ -16,8 +16,8 @@ func TestTranslate(t *testing.T) {
 		{"cluster init --front 10.30.255.254", "cluster init --frontend_address=10.30.255.254"},
 		{"cluster init --front=10.30.255.254", "cluster init --frontend_address=10.30.255.254"},
 		{"cluster init --prefix n --digits 4", "cluster init --nodeprefix=n --nodedigits=4"},
-		{"cluster change --c", "cluster change --comment"},
-		{"cluster change --cl", "cluster change --clear"},
+		{"cluster change --co", "cluster change --comment"},
+		{"cluster change --cle", "cluster change --clear"},
 		{"node change n1 --serv y --setup n --m ''", "node change n1 --service=y --setupbmc=n --mac="},
 		{"group add --o compute", "group add --osimage=compute"},
 		{"group change g --bmcnet --set ipmi", "group change g --bmcnetwork --setnet=ipmi"},
@@ -30,7 +30,12 @@ func TestTranslate(t *testing.T) {
 		// Two names, one dash.
 		{"group add -bn ipmi", "group add --bmcnetwork=ipmi"},
 		{"group add --bn ipmi", "group add --bmcnetwork=ipmi"},
-		{"group add -bn=ipmi", "group add -bn=ipmi"},
+		{"group add -bn=ipmi", "group add --bmcnetwork=ipmi"},
+		{"group add -b base -bn ipmi", "group add --bmcsetup=base --bmcnetwork=ipmi"},
+		{"group change g -ti ib0", "group change g --torrent_if=ib0"},
+		{"group change g --ti=ib0 -b ''", "group change g --torrent_if=ib0 --bmcsetup="},
+		{"group change g -ti ''", "group change g --torrent_if="},
+		{"group clone g -t h", "group clone g --to=h"},
 		{"group change g --sn ipmi -i BMC", "group change g --setnet=ipmi --interface=BMC"},
 		{"group change g -i BMC --nn ipmi0", "group change g --interface=BMC --rename=ipmi0"},
 		{"group rename g --nn h", "group rename g --newname=h"},
@@ -44,6 +49,9 @@ func TestTranslate(t *testing.T) {
 		{"node change n1 -i BOOTIF 10.30.0.7", "node change n1 --interface=BOOTIF=10.30.0.7"},
 		{"node change -i BOOTIF 10.30.0.7 n1", "node change --interface=BOOTIF=10.30.0.7 n1"},
 		{"node change n1 -i BOOTIF=10.30.0.7 -l y", "node change n1 --interface=BOOTIF=10.30.0.7 --localboot=y"},
+		{"node change n[1-9] -i BOOTIF 10.30.0.7+", "node change n[1-9] --interface=BOOTIF=10.30.0.7+"},
+		{"node change n1 -s sw1 -p 7", "node change n1 --switch=sw1 --port=7"},
+		{"node change n1 --sw sw1 --p ''", "node change n1 --switch=sw1 --port="},
 		{"node change n1 --bmcip 10.31.0.7", "node change n1 --interface=BMC=10.31.0.7"},
 		{"group change g -i BMC -A", "group change g --interface=BMC --add"},
 		// -o in two senses.
@@ -54,6 +62,7 @@ func TestTranslate(t *testing.T) {
 		{"osimage show i -o=json", "osimage show i --output=json"},
 		{"group show g -o", "group show g --osimage"},
 		{"group show g -o table", "group show g --output=table"},
+		{"group show g -b", "group show g --bmcsetup"},
 		{"osimage change i -o json", "osimage change i --kernopts=json"},
 		{"network show n -o json", "network show n --output=json"},
 		// Short options glued, and several in one.
@@ -80,7 +89,9 @@ func TestTranslate(t *testing.T) {
 		}
 	}
 	for line, want := range map[string]string{
-		"node change n1 --s y":      "ambiguous option: --s could match --service, --setupbmc",
+		"node change n1 --s y":      "ambiguous option: --s could match --service, --setupbmc, --switch",
+		"group add --bmc b":         "ambiguous option: --bmc could match --bmcnetwork, --bmcsetup",
+		"cluster change --c":        "ambiguous option: --c could match --cluster_ips, --comment",
 		"node change n1 -i BOOTIF":  "argument --interface/-i: expected an interface and an address",
 		"group change g --de":       "ambiguous option: --de could match --delete, --delnet",
 		"cluster change --node gpu": "ambiguous option: --node could match --nodedigits, --nodeprefix",

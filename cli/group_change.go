@@ -14,9 +14,9 @@ const whichever = "*"
 
 // groupChanges are the options of luna group change.
 type groupChanges struct {
-	editor  editor
-	osimage string
-	domain  string
+	editor editor
+
+	osimage, domain, bmcsetup, torrentIF string
 
 	pre, part, post, comment, params bool // what to edit
 
@@ -33,19 +33,23 @@ func groupChange(a *app) *cobra.Command {
 	c := named(&cobra.Command{
 		Use:   "change NAME",
 		Short: "Change a group, its interfaces or its scripts",
-		Long: `Change a group. Several things in one call are done in this order: the text that
-is edited; the interface's add, delete, setnet, delnet, rename and edit; osimage
-and domain. setnet gives every node of the group an address at once, delnet takes
-it.
+		Long: `Change a group. Several things in one call are one change: all of them or none.
+What is to happen to an interface happens in this order: add, delete, setnet,
+delnet, rename, edit. setnet gives every node of the group an address at once,
+delnet takes it.
 
-A text is read from stdin where that is no terminal, else edited with $EDITOR.`,
+One text can be edited in a call. It is read from stdin where that is no
+terminal, else edited with $EDITOR; --clear erases it.`,
 		Example: `  luna group change compute -i BMC --setnet ipmi
+  luna group change compute -b base --torrent_if ib0
   luna group change compute --partscript < partscript.sh`,
 		RunE: a.do(func(ctx context.Context, s *session) error { return g.do(ctx, s) }),
 	})
 	f := c.Flags()
 	f.StringVarP(&g.osimage, "osimage", "o", "", "osimage that its nodes boot")
 	f.StringVarP(&g.domain, "domain", "d", "", "network whose name is the nodes' domain; '' for none")
+	f.StringVarP(&g.bmcsetup, "bmcsetup", "b", "", "bmcsetup for the management controllers of its nodes; '' for none")
+	f.StringVar(&g.torrentIF, "torrent_if", "", "interface over which the nodes share the image; '' for the one they boot from (--ti or -ti in short)")
 	f.BoolVar(&g.pre, "prescript", false, "edit the script that runs first")
 	f.BoolVar(&g.part, "partscript", false, "edit the script that makes the file systems")
 	f.BoolVar(&g.post, "postscript", false, "edit the script that runs last")
@@ -84,6 +88,7 @@ func (g *groupChanges) do(ctx context.Context, s *session) error {
 	change := inventory.ChangeGroup{
 		Name: s.name, Interfaces: actions,
 		OSImage: ifGiven(s, "osimage", g.osimage), Domain: ifGiven(s, "domain", g.domain),
+		BMCSetup: ifGiven(s, "bmcsetup", g.bmcsetup), TorrentIF: ifGiven(s, "torrent_if", g.torrentIF),
 	}
 	if err := g.editText(ctx, s, &change); err != nil {
 		return err

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/clustervision/luna/api"
-	"github.com/clustervision/luna/inventory"
 )
 
 func nodeCommand(a *app) *cobra.Command {
@@ -20,17 +19,35 @@ func nodeCommand(a *app) *cobra.Command {
 		nodeList(a), nodeShow(a), nodeAdd(a), nodeChange(a), nodeDelete(a), renameCommand(a, "node"))
 }
 
+// aboutSelections is what the help of every command says that takes nodes which
+// exist. It is inventory.SelectNodes in an administrator's words.
+const aboutSelections = `
+NAME selects nodes. It is one or more of these, evaluated from left to right:
+  node001, node[001-003,007]   names, as a hostlist
+  %GROUP, %rack[1-4]           the nodes of a group, or of several
+  @TAG                         the nodes that have a tag
+  A,B                          those of A and those of B
+  A,-B or A!B                  those of A without those of B
+  A&B                          those of A that are also in B
+So %compute,-node007 is a group without one node, and '%compute&@gpu,login1' what
+of a group has a tag, and one node more. '!' and '&' need quotes in a shell.`
+
+// isPlainName tells whether a selection can only be the name of one node.
+func isPlainName(selection string) bool { return !strings.ContainsAny(selection, "[,%@!&") }
+
 func nodeList(a *app) *cobra.Command {
 	var out output
 	var group string
 	var oneLine bool
 	c := &cobra.Command{
-		Use:     "list",
-		Short:   "List the nodes, by group and name",
-		Example: "  luna node list -g compute",
-		Args:    noArgs,
+		Use:   "list [NAME]",
+		Short: "List the nodes, by group and name",
+		Long:  "List the nodes, or those that NAME selects, by group and name.\n" + aboutSelections,
+		Example: `  luna node list -g compute
+  luna node list @gpu,-node007`,
+		Args: func(cmd *cobra.Command, args []string) error { return noArgs(cmd, args[min(1, len(args)):]) },
 		RunE: a.do(func(ctx context.Context, s *session) error {
-			all, err := s.Nodes(ctx, group)
+			all, err := listNodes(ctx, s, group)
 			if err != nil {
 				return err
 			}
@@ -45,6 +62,18 @@ func nodeList(a *app) *cobra.Command {
 	f.StringVarP(&group, "group", "g", "", "only the nodes of this group")
 	f.BoolVarP(&oneLine, "one-line", "1", false, "one line for each node")
 	return c
+}
+
+// listNodes gives the nodes of the selection that are also in the group, where
+// these are given.
+func listNodes(ctx context.Context, s *session, group string) ([]api.Node, error) {
+	switch {
+	case s.name == "":
+		return s.Nodes(ctx, group)
+	case group == "":
+		return s.NodesNamed(ctx, s.name)
+	}
+	return s.NodesNamed(ctx, s.name+"&%"+group)
 }
 
 func nodesTable(nodes []api.Node, oneLine bool) *table {
@@ -125,38 +154,45 @@ func oneLineCells(nodes []api.Node) (cells []string, bars []int) {
 func nodeShow(a *app) *cobra.Command {
 	var out output
 	var script string
-	var comment bool
+	var comment, origin bool
 	c := named(&cobra.Command{
 		Use:   "show NAME",
 		Short: "Show nodes, or what they boot",
-		Long: `Show nodes. NAME may be a hostlist; for one plain name -o json gives one object,
-for a hostlist an array.`,
+		Long: `Show nodes. For one plain name -o json gives one object, for any other selection
+an array. With --origin also what a node gets from its group, osimage, bmcsetup,
+networks and the cluster, and from which.
+` + aboutSelections,
 		Example: `  luna node show node001
-  luna node show node001 --script boot`,
+  luna node show node001 --script boot
+  luna node show node[001-003] --origin`,
 		RunE: a.do(func(ctx context.Context, s *session) error {
-			if script != "" {
-				return printScripts(ctx, s, script)
-			}
 			nodes, err := s.NodesNamed(ctx, s.name)
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case script != "":
+				return printScripts(ctx, s, nodes, script)
+			case origin:
+				return printNodeOrigins(ctx, s, &out, nodes)
+			case !comment:
+				return printNodes(s, &out, nodes)
 			}
-			if comment {
-				for _, n := range nodes {
-					if err := writeText(s.stdout(), deref(n.Comment)); err != nil {
-						return err
-					}
+			for _, n := range nodes {
+				if err := writeText(s.stdout(), deref(n.Comment)); err != nil {
+					return err
 				}
-				return nil
 			}
-			return printNodes(s, &out, nodes)
+			return nil
 		}),
 	})
 	out.show(c)
 	f := c.Flags()
 	f.VarP(choice{&script, []string{"boot", "install"}}, "script", "s", "print what the node gets at that step")
 	f.BoolVarP(&comment, "comment", "C", false, "print the comment")
+	f.BoolVar(&origin, "origin", false, "show where each value comes from")
+	modern(c, "origin")
 	c.MarkFlagsMutuallyExclusive("raw", "script", "comment")
+	c.MarkFlagsMutuallyExclusive("origin", "script", "comment")
 	return c
 }
 
@@ -170,19 +206,15 @@ func printNodes(s *session, out *output, nodes []api.Node) error {
 			}
 		}
 		return nil
-	case len(nodes) == 1 && !strings.ContainsAny(s.name, "[,"):
+	case isPlainName(s.name):
 		return out.print(s.stdout(), nodes[0], nil)
 	}
 	return out.print(s.stdout(), nodes, nil)
 }
 
-func printScripts(ctx context.Context, s *session, step string) error {
-	names, err := inventory.ExpandHostlist(s.name)
-	if err != nil {
-		return inventory.Errorf(inventory.KindInvalid, "node", s.name, "%v", err)
-	}
-	for _, name := range names {
-		text, err := s.Script(ctx, name, step)
+func printScripts(ctx context.Context, s *session, nodes []api.Node, step string) error {
+	for _, n := range nodes {
+		text, err := s.Script(ctx, n.Name, step)
 		if err != nil {
 			return err
 		}
@@ -199,21 +231,25 @@ func nodeTable(n api.Node, now time.Time) *table {
 		"localboot": n.LocalBoot, "setupbmc": n.SetupBMC, "service": n.Service,
 		"switch": ref(n.Switch), "port": n.Port,
 	}
+	if len(n.Tags) > 0 {
+		fields["tags"] = strings.Join(n.Tags, ",")
+	}
 	if n.Status != nil {
 		fields["status"] = statusCell(n.Status, now)
 	}
 	return showTable(n.Name, fields, n.Comment)
 }
 
-// statusCell has the stage and its age: install.unpack - 0:01:10. A head's and
-// this machine's clock may differ, so an age is never negative.
+// statusCell has the stage and how long the node is in it: install.unpack -
+// 0:01:10; of a download also how far it is and when the node said so. A head's
+// and this machine's clock may differ, so an age is never negative.
 func statusCell(st *api.Status, now time.Time) string {
 	stage := st.Stage
 	switch {
 	case st.Failed:
 		stage += " (failed, tried again)"
 	case st.Percent > 0:
-		stage += fmt.Sprintf(" (%.2f%%)", st.Percent)
+		stage += fmt.Sprintf(" (%.2f%% / last update %.0fsec)", st.Percent, max(0, st.Age))
 	}
 	cell := stage + " - " + age(now.Sub(st.Time))
 	if st.Message != "" {
@@ -232,129 +268,4 @@ func age(d time.Duration) string {
 		days = fmt.Sprintf("%d days, ", n)
 	}
 	return fmt.Sprintf("%s%d:%02d:%02d", days, s%86400/3600, s%3600/60, s%60)
-}
-
-func nodeAdd(a *app) *cobra.Command {
-	var r api.AddNodes
-	var mac string
-	c := &cobra.Command{
-		Use:   "add -g GROUP [-n NAME]",
-		Short: "Add nodes",
-		Long: `Add nodes, all or none. NAME may be a hostlist; without it one node is added under
-the next free name. Each gets the next free address on each interface of its
-group. The names are printed, one a line.`,
-		Example: "  luna node add -g compute -n node[001-100]",
-		Args:    noArgs,
-		RunE: a.do(func(ctx context.Context, s *session) error {
-			r.Names = s.name
-			var err error
-			if mac != "" {
-				if r.MAC, err = inventory.ParseMAC(mac); err != nil {
-					return err
-				}
-			}
-			w, err := s.AddNodes(ctx, r)
-			if err == nil && !s.DryRun {
-				return writeText(s.stdout(), strings.Join(w.Names, "\n"))
-			}
-			return s.done(w, err)
-		}),
-	}
-	f := c.Flags()
-	f.StringVarP(&r.Group, "group", "g", "", "group of the nodes")
-	f.StringP("name", "n", "", "names of the nodes, a hostlist")
-	f.StringVar(&mac, "mac", "", "hardware address, of one node")
-	modern(c, "mac")
-	required(c, "group")
-	return c
-}
-
-// interfaceAddresses is the value of node change -i: IF=IP, any number of times.
-type interfaceAddresses []string
-
-func (v *interfaceAddresses) String() string { return "" }
-func (v *interfaceAddresses) Type() string   { return "IF IP" }
-
-// Set takes anything: a bad address is a bad value, not wrong usage.
-func (v *interfaceAddresses) Set(s string) error {
-	*v = append(*v, s)
-	return nil
-}
-
-func (v *interfaceAddresses) parse(node string) ([]inventory.SetAddress, error) {
-	var list []inventory.SetAddress
-	for _, s := range *v {
-		name, ip, _ := strings.Cut(s, "=")
-		addr, err := parseAddr("node", node, ip)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, inventory.SetAddress{Interface: name, Addr: addr})
-	}
-	return list, nil
-}
-
-func nodeChange(a *app) *cobra.Command {
-	var r api.ChangeNodes
-	var group, mac string
-	var addrs interfaceAddresses
-	var localboot, setupbmc, service, comment bool
-	var ed editor
-	c := named(&cobra.Command{
-		Use:   "change NAME",
-		Short: "Change nodes, all or none",
-		Long: `Change nodes, all or none. NAME may be a hostlist. In another group a node keeps
-each address for which that group has an interface in the same network.`,
-		Example: `  luna node change node001 --mac 52:54:00:12:34:56
-  luna node change node001 -i BOOTIF 10.30.0.77`,
-		RunE: a.do(func(ctx context.Context, s *session) error {
-			var err error
-			if r.Addresses, err = addrs.parse(s.name); err != nil {
-				return err
-			}
-			r.Group = ifGiven(s, "group", group)
-			r.LocalBoot, r.SetupBMC, r.Service = ifGiven(s, "localboot", localboot), ifGiven(s, "setupbmc", setupbmc), ifGiven(s, "service", service)
-			if s.given("mac") {
-				var m inventory.MAC
-				if mac != "" {
-					if m, err = inventory.ParseMAC(mac); err != nil {
-						return err
-					}
-				}
-				r.MAC = &m
-			}
-			if comment {
-				now, err := s.NodesNamed(ctx, s.name)
-				if err != nil {
-					return err
-				}
-				text, err := ed.edit(ctx, s, deref(now[0].Comment), "comment")
-				if err != nil {
-					return err
-				}
-				r.Comment = &text
-			}
-			return s.done(s.ChangeNodes(ctx, s.name, r))
-		}),
-	})
-	f := c.Flags()
-	f.StringVarP(&group, "group", "g", "", "group of the nodes")
-	f.VarP(&addrs, "interface", "i", "give the interface another address: -i BOOTIF 10.30.0.77")
-	f.StringVar(&mac, "mac", "", "hardware address; whoever had it loses it; '' erases")
-	f.VarP(yesNo{&localboot}, "localboot", "l", "boot from the disk")
-	f.Var(yesNo{&setupbmc}, "setupbmc", "set up the BMC when installing (--sb in short)")
-	f.Var(yesNo{&service}, "service", "stop at a shell instead of installing (--sv in short)")
-	f.BoolVarP(&comment, "comment", "C", false, "edit the comment")
-	c.MarkFlagsMutuallyExclusive("group", "interface")
-	ed.declare(c)
-	return c
-}
-
-func nodeDelete(a *app) *cobra.Command {
-	return named(&cobra.Command{
-		Use:     "delete NAME",
-		Short:   "Delete nodes, all or none, and free their addresses",
-		Example: "  luna node delete node[001-003]",
-		RunE:    a.do(func(ctx context.Context, s *session) error { return s.done(s.DeleteNodes(ctx, s.name)) }),
-	})
 }
