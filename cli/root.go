@@ -64,7 +64,8 @@ exists already, or a value is bad.`,
 	p.BoolVar(&a.dryRun, "dry-run", false, "change nothing, and tell what would change")
 	// As in 1.2, --debug stands before OBJECT: behind it -d means other things.
 	root.Flags().BoolVarP(&a.debug, "debug", "d", false, "show on stderr what is asked of the head (before OBJECT)")
-	root.AddCommand(clusterCommand(a), networkCommand(a), osimageCommand(a), groupCommand(a), nodeCommand(a), headCommand(a), joinCommand(a))
+	root.AddCommand(clusterCommand(a), networkCommand(a), osimageCommand(a), bmcsetupCommand(a), groupCommand(a), nodeCommand(a),
+		switchCommand(a), otherdevCommand(a), headCommand(a), joinCommand(a))
 	root.AddCommand(extra...)
 	root.SetUsageTemplate(usageTemplate)
 	markRuns(root)
@@ -213,6 +214,7 @@ func ifGiven[T any](s *session, option string, v T) *T {
 // named makes a command name its object, by an argument or by --name.
 func named(c *cobra.Command) *cobra.Command {
 	c.Flags().StringP("name", "n", "", "the NAME, as an option")
+	modern(c, "name")
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().Changed("name") {
 			return noArgs(cmd, args)
