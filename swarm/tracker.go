@@ -151,7 +151,7 @@ func (t *Tracker) interval() time.Duration {
 func (t *Tracker) neighbours() int {
 	if t.cfg.Tuned != nil {
 		if _, n := t.cfg.Tuned(); n > 0 {
-			return min(n, t.neighbours())
+			return min(n, t.cfg.Neighbours)
 		}
 	}
 	return t.cfg.Neighbours
