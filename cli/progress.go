@@ -29,6 +29,9 @@ func newProgress(w io.Writer, job string) *progress {
 }
 
 func (p *progress) show(e api.JobEvent) {
+	if e.Done > 0 || e.Total > 0 {
+		e.Message = "" // the file it is at: they pass too fast to read
+	}
 	line := fmt.Sprintf("%s: %s", p.job, e.Phase)
 	switch {
 	case e.Total > 0:
