@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
 	"pgregory.net/rapid"
 )
 
@@ -126,56 +125,4 @@ func split(line string) []string {
 		words = append(words, strings.ReplaceAll(w, "'", ""))
 	}
 	return words
-}
-
-func TestEveryCommandExplainsItself(t *testing.T) {
-	var visit func(c *cobra.Command)
-	visit = func(c *cobra.Command) {
-		for _, sub := range c.Commands() {
-			visit(sub)
-		}
-		if c.Short == "" || c.Example == "" {
-			t.Errorf("%s has no description or no example", c.CommandPath())
-		}
-		for line := range strings.Lines(c.Example) {
-			line, _, _ = strings.Cut(strings.TrimSpace(line), " < ")
-			line, _, _ = strings.Cut(line, " > ")
-			words := split(line)
-			if len(words) == 0 || words[0] != "luna" {
-				t.Errorf("%s: the example '%s' is not of luna", c.CommandPath(), line)
-				continue
-			}
-			if err := parses(words[1:]); err != nil {
-				t.Errorf("%s: the example '%s': %v", c.CommandPath(), line, err)
-			}
-		}
-	}
-	visit(Root())
-}
-
-// parses tells whether a command line is well-formed.
-func parses(words []string) error {
-	root := Root()
-	_, args, err := translate(root, words)
-	if err != nil {
-		return err
-	}
-	cmd, rest, err := root.Traverse(args)
-	if err != nil {
-		return err
-	}
-	if err := cmd.ParseFlags(rest); err != nil {
-		return err
-	}
-	if cmd.HasSubCommands() {
-		return chooseCommand(cmd, cmd.Flags().Args())
-	}
-	for _, check := range []func() error{
-		func() error { return cmd.ValidateArgs(cmd.Flags().Args()) }, cmd.ValidateRequiredFlags, cmd.ValidateFlagGroups,
-	} {
-		if err := check(); err != nil {
-			return err
-		}
-	}
-	return nil
 }

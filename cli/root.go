@@ -28,12 +28,13 @@ type app struct {
 	timeout    time.Duration
 	debug      bool
 	dryRun     bool
+	format     string // of what a dry run tells
 }
 
 // Root gives the tree of all commands, with extra ones of the caller beside
 // them. Run it with [Run], which knows the grammar of 1.2 and the exit codes.
 func Root(extra ...*cobra.Command) *cobra.Command {
-	a := &app{}
+	a := &app{format: formatTable}
 	root := &cobra.Command{
 		Use:   "luna OBJECT ACTION",
 		Short: "Luna provisions the nodes of a cluster from full operating-system images",
@@ -43,33 +44,27 @@ It has no central server: every head runs the same agent and takes any command.
 The commands talk to the agent on this machine, or to the head that --server or
 LUNA_SERVER names. The answer is on stdout, everything else on stderr.
 
-Where a command takes a NAME, -n NAME or --name NAME does as well. The names of
-nodes may be a hostlist: node[001-100,205]. A long option may be cut short as
-long as it stays unique.
+Where a command takes a NAME, -n NAME or --name NAME does as well. Nodes may be
+named by a hostlist, node[001-100,205], by their group, %compute, or by a tag,
+@gpu: luna node show --help tells all. A change of several is done whole or not
+at all. A long option may be cut short as long as it stays unique.
+
+With --dry-run a command changes nothing and tells what it would change. What was
+changed, luna log lists and luna undo takes back.
 
 Exit status: 0 done, 1 refused or failed, 2 wrong usage, 255 an object is missing,
 exists already, or a value is bad.`,
 		Example: `  luna cluster init --frontend_address 10.30.255.254
   luna node list -o json`,
-		RunE:                  chooseCommand,
-		TraverseChildren:      true,
-		SilenceErrors:         true,
-		SilenceUsage:          true,
-		DisableFlagsInUseLine: true,
+		RunE: chooseCommand,
 	}
-	p := root.PersistentFlags()
-	p.StringVar(&a.server, "server", "", "the head to talk to: unix:///PATH or https://HOST[:7051] (default $LUNA_SERVER, or "+DefaultServer+")")
-	p.StringVar(&a.credential, "credential", "", "file with an admin credential for https (default $LUNA_CREDENTIAL, or all of ~/.luna/*.pem and /etc/luna/admin.pem)")
-	p.DurationVar(&a.timeout, "timeout", 30*time.Second, "how long to wait for each answer; 0 waits for ever")
-	p.BoolVar(&a.dryRun, "dry-run", false, "change nothing, and tell what would change")
-	// As in 1.2, --debug stands before OBJECT: behind it -d means other things.
-	root.Flags().BoolVarP(&a.debug, "debug", "d", false, "show on stderr what is asked of the head (before OBJECT)")
+	root.PersistentFlags().Var(choice{&a.format, formats}, "output", "format of what --dry-run tells")
 	root.AddCommand(clusterCommand(a), networkCommand(a), osimageCommand(a), bmcsetupCommand(a), groupCommand(a), nodeCommand(a),
-		switchCommand(a), otherdevCommand(a), headCommand(a), joinCommand(a))
+		switchCommand(a), otherdevCommand(a), headCommand(a), joinCommand(a),
+		exportCommand(a), applyCommand(a), diffCommand(a), importCommand(a), logCommand(a), undoCommand(a))
+	root.AddCommand(hidden(powerCommand(a)), hidden(chrootCommand(a)), completionCommand(), docsCommand())
 	root.AddCommand(extra...)
-	root.SetUsageTemplate(usageTemplate)
-	markRuns(root)
-	return root
+	return a.program(root)
 }
 
 // usageTemplate differs from cobra's in that it names a noun's verbs once.
@@ -137,14 +132,15 @@ func chooseCommand(cmd *cobra.Command, args []string) error {
 // session is one run of a command: the head it asks and where it says what.
 type session struct {
 	*api.Client
-	cmd  *cobra.Command
-	name string // the object it is about: its NAME or --name, where it has one
+	cmd    *cobra.Command
+	name   string // the object it is about: its NAME or --name, where it has one
+	format string // of what a dry run tells
 }
 
 // do gives the RunE of a command whose work is fn.
 func (a *app) do(fn func(ctx context.Context, s *session) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		s := &session{cmd: cmd, name: strings.Join(args, "")}
+		s := &session{cmd: cmd, name: strings.Join(args, ""), format: a.format}
 		if f := cmd.Flags().Lookup("name"); f != nil && len(args) == 0 {
 			s.name = f.Value.String()
 		}
@@ -165,6 +161,11 @@ func (s *session) within(limit time.Duration) *api.Client {
 	return &api.Client{HTTP: &http.Client{Transport: &t}, Base: s.Base, DryRun: s.DryRun}
 }
 
+// dry gives a client of the same head whose changes are only tried.
+func (s *session) dry() *api.Client {
+	return &api.Client{HTTP: s.HTTP, Base: s.Base, DryRun: true}
+}
+
 // change puts a plain change through.
 func (s *session) change(ctx context.Context, c inventory.Command) error {
 	return s.done(s.Write(ctx, c))
@@ -182,7 +183,7 @@ func (s *session) done(w api.Written, err error) error {
 		}
 	}
 	if s.DryRun {
-		return printChanges(s.stdout(), w.Changes)
+		return s.showChanges(s.format, w.Changes)
 	}
 	return nil
 }

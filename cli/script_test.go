@@ -14,22 +14,28 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
+	"github.com/clustervision/luna/image"
 	"github.com/clustervision/luna/inventory"
 )
 
 var update = flag.Bool("update", false, "write the goldens of testdata/script anew")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"luna": func() {
+	image.ChrootChild() // lchroot runs this program once more
+	program := func(root func() *cobra.Command) func() {
+		return func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-			root := Root()
+			root := root()
 			root.Version = "1.2.3"
 			code := Run(ctx, root, os.Args[1:])
 			stop()
 			os.Exit(code)
-		},
+		}
+	}
+	testscript.Main(m, map[string]func(){
+		"luna": program(func() *cobra.Command { return Root() }), "lpower": program(Power), "lchroot": program(Chroot),
 	})
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,15 +62,15 @@ not name another one.`,
 			if c.Socket, err = filepath.Abs(c.Socket); err != nil {
 				return err
 			}
+			c.Name = cmp.Or(c.Name, shortHostname())
+			c.Installer = cmp.Or(c.Installer, installer(agent.Defaults().Installer))
 			c.Logger = log
 			return runAgent(cmd, c)
 		},
 	}
-	host, _ := os.Hostname() // none: then the name must be given, which Validate says
-	host, _, _ = strings.Cut(host, ".")
 	f := cmd.Flags()
 	f.StringVar(&file, "config", "", "configuration file (default /etc/luna/agent.yaml, if it is there)")
-	f.StringVar(&c.Name, "name", host, "name of this head, unique and for ever")
+	f.StringVar(&c.Name, "name", "", "name of this head, unique and for ever (default the machine's, up to the first dot)")
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "directory of all that the agent keeps")
 	f.StringVar(&c.Socket, "socket", c.Socket, "unix socket of the local CLI")
 	f.StringVar(&bind, "bind", "", "address to listen on, by which others reach this head (default all)")
@@ -82,10 +83,16 @@ not name another one.`,
 	f.IntVar(&c.SwarmPortMin, "swarm-port-min", c.SwarmPortMin, "first TCP port of the swarm")
 	f.IntVar(&c.SwarmPortMax, "swarm-port-max", c.SwarmPortMax, "last TCP port of the swarm")
 	f.StringSliceVar(&c.IPXEDirs, "ipxe-dir", nil, "directories of iPXE's loaders (default where distributions put them)")
-	f.StringVar(&c.Installer, "installer", installer(c.Installer), "the static luna-install that goes into initrds")
+	f.StringVar(&c.Installer, "installer", "", "the static luna-install that goes into initrds (default the one beside this program, or "+c.Installer+")")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&format, "log-format", "text", "text or json")
 	return cmd
+}
+
+func shortHostname() string {
+	host, _ := os.Hostname() // none: then the name must be given, which Validate says
+	short, _, _ := strings.Cut(host, ".")
+	return short
 }
 
 // installer is the one beside this program, as `make build` leaves it, or the
