@@ -18,9 +18,14 @@ set -eu
 # ipmitool                   an IPMI client that is not ours; the installer runs it too
 # bind9, bind9-utils         a name server and a DHCP server that are not ours: they load what Luna
 # isc-dhcp-server            writes for them, and answer from it
+# rsync, openssh-server      what grab takes a host with, and the host that is taken
+# xfsprogs                   a file system that shares blocks, for clones
+# lz4, xz-utils, bzip2       initrds as images made them
+# busybox                    a tree of one file, to run commands in
 packages="qemu-system-x86 ovmf ipxe-qemu ipxe dnsmasq-base mmdebstrap iproute2 util-linux
 zstd acl attr libcap2-bin cpio aria2 openipmi ipmitool
-bind9 bind9-utils isc-dhcp-server"
+bind9 bind9-utils isc-dhcp-server
+rsync openssh-server xfsprogs lz4 xz-utils bzip2 busybox"
 
 if [ "${1:-}" = --list ]; then
 	printf '%s\n' $packages
@@ -53,9 +58,10 @@ if [ "$(id -u)" != 0 ]; then
 	exit 1
 fi
 
-# A service that comes with a package would take port 53 or 67 from what is tested: mask it.
+# A service that comes with a package would take port 22, 53 or 67 from what is tested: mask it.
 mask() { mkdir -p /etc/systemd/system && ln -sfn /dev/null "/etc/systemd/system/$1.service"; }
 case "$missing " in *" bind9 "*) mask named ;; esac
+case "$missing " in *" openssh-server "*) mask ssh ;; esac
 case "$missing " in *" isc-dhcp-server "*) mask isc-dhcp-server ;; esac
 
 # Another apt may be at work on the same machine: wait for its lock and do not fail.
