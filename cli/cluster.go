@@ -195,7 +195,7 @@ func clusterSettings(f *pflag.FlagSet, c *inventory.ChangeCluster) {
 	f.Var(textOption{&c.TorrentPidfile}, "torrent_pidfile", "of 1.2's ltorrent: kept, and obeyed by nobody")
 	f.Var(numberOption{&c.LwebNumProc}, "lweb_num_proc", "of 1.2's lweb: kept, and obeyed by nobody")
 	f.Var(textOption{&c.LwebPidfile}, "lweb_pidfile", "of 1.2's lweb: kept, and obeyed by nobody")
-	f.Var(textOption{&c.ClusterIPs}, "cluster_ips", "of 1.2's two heads, A,B: kept; the heads know one another")
+	f.Var(textOption{&c.ClusterIPs}, "cluster_ips", "of 1.2's two heads, A,B: read by makedhcp --export --native_dhcp_ha alone")
 	f.Var(textOption{&c.NamedIncludeFile}, "named_include_file", "where makedns writes what named.conf includes")
 	f.Var(textOption{&c.NamedZoneDir}, "named_zone_dir", "where makedns writes the zones")
 	f.Var(numberOption{&c.Replicas}, "replicas", "how many heads must hold an image version before nodes boot it")
