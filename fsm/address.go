@@ -157,17 +157,14 @@ func assign(of map[inventory.ID]inventory.Addresses, iface inventory.ID, a inven
 	of[iface] = a
 }
 
-// allocator gives free addresses of networks, the lowest first. It remembers
-// how far it came in each network, so that a batch walks the taken addresses
-// once and not once for each node. It is only valid while nothing is released.
+// allocator gives free addresses of networks, the lowest first.
 type allocator struct {
 	tx   *inventory.Tx
-	from map[inventory.ID]netip.Addr // everything below is taken
-	used map[netip.Addr]bool         // the frontend's and the heads' own addresses
+	used map[netip.Addr]bool // the frontend's and the heads' own addresses
 }
 
 func newAllocator(tx *inventory.Tx) *allocator {
-	a := &allocator{tx: tx, from: map[inventory.ID]netip.Addr{}, used: map[netip.Addr]bool{}}
+	a := &allocator{tx: tx, used: map[netip.Addr]bool{}}
 	if c, ok := tx.Cluster(); ok {
 		a.used[c.FrontendAddress] = true
 	}
@@ -180,11 +177,13 @@ func newAllocator(tx *inventory.Tx) *allocator {
 	return a
 }
 
-// take claims the lowest free address of the network for the owner.
+// take claims the lowest free address of the network for the owner. The
+// transaction remembers how far it came, so that the next one does not walk the
+// taken addresses again.
 func (a *allocator) take(n *inventory.Network, o inventory.Owner) (netip.Addr, bool) {
 	first, last := inventory.Hosts(n.Prefix)
-	at, ok := a.from[n.ID]
-	if !ok {
+	at := a.tx.Taken(n.ID)
+	if !at.IsValid() {
 		at = first
 	}
 	at = a.skip(n, at)
@@ -201,7 +200,7 @@ func (a *allocator) take(n *inventory.Network, o inventory.Owner) (netip.Addr, b
 	}
 	o.Addr, o.Network = at, n.ID
 	a.tx.Put(&o)
-	a.from[n.ID] = at.Next()
+	a.tx.SetTaken(n.ID, at.Next())
 	return at, true
 }
 

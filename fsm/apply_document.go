@@ -4,6 +4,7 @@ import (
 	"iter"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"github.com/clustervision/luna/inventory"
@@ -351,9 +352,17 @@ func (d *document) nodes() error {
 			n.Tags = tagged(nil, doc.Tags.Value, nil)
 		}
 		setText(&n.Comment, text(doc.Comment))
-		tx.Put(n)
+		d.putNode(n)
 		return nil
 	})
+}
+
+// putNode stores a node that is not as it was. Most are, in a large document
+// that is applied again, and comparing costs a tenth of storing.
+func (d *document) putNode(n *inventory.Node) {
+	if old, ok := d.tx.NodeByID(n.ID); !ok || !reflect.DeepEqual(old, n) {
+		d.tx.Put(n)
+	}
 }
 
 // node gives the node to be written, a new one if need be, in its group.

@@ -67,7 +67,7 @@ func (d *document) freeAddresses() error {
 		if doc.MAC.Given && (doc.MAC.Value == nil || *doc.MAC.Value != n.MAC) {
 			n.MAC = ""
 		}
-		tx.Put(&n)
+		d.putNode(&n)
 	}
 	d.gone = nil // from here on others may have what was theirs
 	return nil
@@ -100,7 +100,7 @@ func (d *document) freeNodes() error {
 		n := *old
 		n.Interfaces = cloneMap(old.Interfaces)
 		d.freeNode(&n, doc)
-		d.tx.Put(&n)
+		d.putNode(&n)
 		return nil
 	})
 }
@@ -208,7 +208,7 @@ func (d *document) claimNode(name string, doc inventory.NodeDoc) error {
 			n.Interfaces[i.ID] = with(n.Interfaces[i.ID], network, f.want)
 		}
 	}
-	d.tx.Put(&n)
+	d.putNode(&n)
 	return nil
 }
 

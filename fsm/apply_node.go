@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/clustervision/luna/inventory"
 )
@@ -74,17 +72,7 @@ func (a *allocator) giveAll(node *inventory.Node, g *inventory.Group) error {
 // a deleted node left is not used again.
 func autoName(tx *inventory.Tx) string {
 	c, _ := tx.Cluster()
-	top := uint64(0)
-	for n := range tx.Nodes() {
-		digits, ok := strings.CutPrefix(n.Name, c.NodePrefix)
-		if !ok {
-			continue
-		}
-		if num, err := strconv.ParseUint(digits, 10, 63); err == nil {
-			top = max(top, num)
-		}
-	}
-	return fmt.Sprintf("%s%0*d", c.NodePrefix, c.NodeDigits, top+1)
+	return fmt.Sprintf("%s%0*d", c.NodePrefix, c.NodeDigits, tx.TopNumber(c.NodePrefix)+1)
 }
 
 // takeMAC gives the node a hardware address, and takes it from the one who had

@@ -2,7 +2,10 @@ package inventory
 
 import (
 	"iter"
+	"math"
 	"net/netip"
+	"strconv"
+	"strings"
 )
 
 // Cluster gives the cluster, and false before init.
@@ -152,6 +155,31 @@ func (inv *Inventory) NodeByMAC(mac MAC) (*Node, bool) {
 
 // Nodes lists all nodes by name.
 func (inv *Inventory) Nodes() iter.Seq[*Node] { return each[Node](inv, tNode, "name") }
+
+// TopNumber gives the highest number that, behind the prefix, names a node: 12
+// for node012 and "node"; 0 where there is none.
+func (inv *Inventory) TopNumber(prefix string) uint64 {
+	top := uint64(0)
+	if strings.TrimRight(prefix, "0123456789") != prefix {
+		for n := range inv.Nodes() { // the index cuts the prefix's own number off too
+			digits, ok := strings.CutPrefix(n.Name, prefix)
+			if number, err := strconv.ParseUint(digits, 10, 63); ok && err == nil {
+				top = max(top, number)
+			}
+		}
+		return top
+	}
+	it, err := inv.txn.ReverseLowerBound(tNode, "number", numberKey(prefix, math.MaxUint64, true))
+	if err != nil {
+		panic(err)
+	}
+	if o := it.Next(); o != nil {
+		if of, number, ok := splitNumber(o.(*Node).Name); ok && of == prefix {
+			top = number
+		}
+	}
+	return top
+}
 
 // NodesOf lists the nodes of a group, in no particular order.
 func (inv *Inventory) NodesOf(group ID) iter.Seq[*Node] {

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/hashicorp/go-memdb"
 )
@@ -66,12 +68,28 @@ func nameKey(s string) []byte { return append([]byte(s), 0) }
 // addrKey sorts IPv4 before IPv6 and keeps the order within each family.
 func addrKey(a netip.Addr) []byte { return append([]byte{byte(a.BitLen())}, a.AsSlice()...) }
 
+// numberKey sorts the nodes whose names differ in the last number only by that
+// number; nil for a name that does not end in one.
+func numberKey(prefix string, number uint64, ok bool) []byte {
+	if !ok {
+		return nil
+	}
+	return binary.BigEndian.AppendUint64(nameKey(prefix), number)
+}
+
+// splitNumber cuts the number off the end of a name.
+func splitNumber(name string) (prefix string, number uint64, ok bool) {
+	prefix = strings.TrimRight(name, "0123456789")
+	number, err := strconv.ParseUint(name[len(prefix):], 10, 63)
+	return prefix, number, err == nil
+}
+
 func leaseKey(network ID, mac MAC) []byte { return append(idKey(network), mac...) }
 
 func table[T any](name string, indexes map[string]by[T]) *memdb.TableSchema {
 	t := &memdb.TableSchema{Name: name, Indexes: map[string]*memdb.IndexSchema{}}
 	for n, i := range indexes {
-		unique := n != "group" && n != "image"
+		unique := n != "group" && n != "image" && n != "number"
 		t.Indexes[n] = &memdb.IndexSchema{Name: n, Unique: unique, AllowMissing: n != "id", Indexer: i}
 	}
 	return t
@@ -121,6 +139,7 @@ func schema() *memdb.DBSchema {
 				}
 				return nameKey(string(o.MAC))
 			}},
+			"number": {func(o *Node) []byte { return numberKey(splitNumber(o.Name)) }},
 		}),
 		table(tStatus, map[string]by[Status]{"id": {func(o *Status) []byte { return idKey(o.Node) }}}),
 		table(tHead, map[string]by[Head]{
@@ -152,6 +171,10 @@ type Inventory struct {
 	txn *memdb.Txn
 	// Index is the Raft index of the last command in it, 0 for an empty one.
 	Index uint64
+
+	// taken is what is known of networks without looking: up to where none of
+	// their addresses is free. It follows from the rest and may be left out.
+	taken map[ID]netip.Addr
 }
 
 // Empty gives the state before the first command.
@@ -168,14 +191,19 @@ func Empty() *Inventory {
 type Tx struct{ Inventory }
 
 // Begin opens a Tx on the state; end it with Commit or Abort.
-func (inv *Inventory) Begin() *Tx { return begin(inv.db, inv.Index) }
+func (inv *Inventory) Begin() *Tx { return inv.begin(inv.db) }
 
 // Fork opens a Tx on a copy of the newest state: what would happen can be seen
 // there, and nothing does. It disturbs nobody.
-func (inv *Inventory) Fork() *Tx { return begin(inv.db.Snapshot(), inv.Index) }
+func (inv *Inventory) Fork() *Tx {
+	tx := inv.begin(inv.db.Snapshot())
+	clear(tx.taken) // the copy may be of a newer state than this one
+	return tx
+}
 
-func begin(db *memdb.MemDB, index uint64) *Tx {
-	tx := &Tx{Inventory{db: db, txn: db.Txn(true), Index: index}}
+func (inv *Inventory) begin(db *memdb.MemDB) *Tx {
+	tx := &Tx{Inventory{db: db, txn: db.Txn(true), Index: inv.Index, taken: map[ID]netip.Addr{}}}
+	maps.Copy(tx.taken, inv.taken)
 	tx.txn.TrackChanges()
 	return tx
 }
@@ -183,7 +211,7 @@ func begin(db *memdb.MemDB, index uint64) *Tx {
 // Commit gives the state with all that was put and deleted, at that index.
 func (tx *Tx) Commit(index uint64) *Inventory {
 	tx.txn.Commit()
-	return &Inventory{db: tx.db, txn: tx.db.Txn(false), Index: index}
+	return &Inventory{db: tx.db, txn: tx.db.Txn(false), Index: index, taken: tx.taken}
 }
 
 // Abort forgets the Tx. It is harmless after Commit.
@@ -280,10 +308,40 @@ func tableOf(o any) string {
 
 // Put stores the object; the pointed-to value must not be written to
 // afterwards.
-func (tx *Tx) Put(o any) { tx.put(tableOf(o), o) }
+func (tx *Tx) Put(o any) {
+	tx.forgetTaken(o)
+	tx.put(tableOf(o), o)
+}
 
 // Delete takes the object out of its table.
-func (tx *Tx) Delete(o any) { tx.drop(tableOf(o), o) }
+func (tx *Tx) Delete(o any) {
+	if own, ok := o.(*Owner); ok {
+		if upTo, known := tx.taken[own.Network]; known && own.Addr.Less(upTo) {
+			tx.taken[own.Network] = own.Addr
+		}
+	}
+	tx.forgetTaken(o)
+	tx.drop(tableOf(o), o)
+}
+
+// forgetTaken forgets what followed from an object that changes: a network's
+// prefix and range, the addresses of heads and of the front end.
+func (tx *Tx) forgetTaken(o any) {
+	switch o := o.(type) {
+	case *Network:
+		delete(tx.taken, o.ID)
+	case *Cluster, *Head:
+		clear(tx.taken)
+	}
+}
+
+// Taken tells up to where no address of the network is free, as far as that is
+// known: the zero Addr where nothing is.
+func (tx *Tx) Taken(network ID) netip.Addr { return tx.taken[network] }
+
+// SetTaken notes that no address of the network below a is free. The next Tx
+// knows it too, until it is not so any more.
+func (tx *Tx) SetTaken(network ID, a netip.Addr) { tx.taken[network] = a }
 
 // Doubles tells of two objects of one type that have the same name, or two nodes
 // with one MAC address: lookups find only one of such two. Commands look before
