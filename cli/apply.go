@@ -173,12 +173,8 @@ func stayingObjects(ctx context.Context, s *session, d *docFile) (string, error)
 				n++
 			}
 		}
-		switch n {
-		case 0:
-		case 1:
-			parts = append(parts, "1 "+of.object)
-		default:
-			parts = append(parts, fmt.Sprintf("%d %s", n, of.section))
+		if n > 0 {
+			parts = append(parts, counted(n, of.object, of.section))
 		}
 	}
 	return strings.Join(parts, ", "), nil
@@ -239,6 +235,13 @@ func diffEntry(ctx context.Context, s *session, format string) error {
 		return refusef("log", s.name, "entry %d is too old: what it changed is not kept any more", id)
 	}
 	return s.showChanges(format, e.Changes)
+}
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // confirm asks a question; anything but yes is a refusal.

@@ -64,9 +64,9 @@ leaves a node as it is; one that is new gets the next free address.`,
 			case !out.isTable():
 				return out.print(s.stdout(), w, nil)
 			case w.Entry == 0:
-				s.note("all %d nodes are as the table says: nothing was changed", len(d.lines))
+				s.note("nothing was changed: %s already as the table says", counted(len(d.lines), "node", "nodes"))
 			default:
-				s.note("the %d nodes of the table are as it says: `luna undo %d` takes it back", len(d.lines), w.Entry)
+				s.note("imported %s: `luna undo %d` takes it back", counted(len(d.lines), "node", "nodes"), w.Entry)
 			}
 			return nil
 		}),
@@ -88,7 +88,7 @@ func readTable(file string, content []byte, group string) (*docFile, error) {
 	if err != nil {
 		return nil, inFile(file, err)
 	}
-	d := &docFile{name: file, lines: map[string]int{}}
+	d := newDocFile(file)
 	doc := inventory.Document{Luna: inventory.DocumentVersion, Nodes: map[string]inventory.NodeDoc{}}
 	for {
 		row, err := r.Read()
@@ -113,6 +113,9 @@ func readTable(file string, content []byte, group string) (*docFile, error) {
 			node.Group = inventory.Given(group)
 		}
 		d.lines["nodes/"+name], doc.Nodes[name] = line, node
+		for _, a := range node.Interfaces {
+			d.addresses[a.V4.String()], d.addresses[a.V6.String()] = line, line
+		}
 	}
 	if len(doc.Nodes) == 0 {
 		return nil, badFile("%s has no node in it", file)

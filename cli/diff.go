@@ -240,6 +240,9 @@ func fieldsOf(was, is map[string]any) []string {
 func appendDeltas(list []delta, path string, was, is any) []delta {
 	wasMap, wasFields := was.(map[string]any)
 	isMap, isFields := is.(map[string]any)
+	if isRange(wasMap) || isRange(isMap) {
+		was, is, wasFields, isFields = rangeText(was), rangeText(is), false, false
+	}
 	inside := fieldsOf(wasMap, isMap)
 	switch {
 	case (wasFields && isFields || wasFields && is == nil || isFields && was == nil) && len(inside) > 0:
@@ -260,6 +263,16 @@ func appendDeltas(list []delta, path string, was, is any) []delta {
 		return list // unset and empty are the same for a list
 	}
 	return append(list, d)
+}
+
+// isRange tells a range of addresses, which is told as one value.
+func isRange(m map[string]any) bool { return m["start"] != nil && m["end"] != nil }
+
+func rangeText(v any) any {
+	if m, ok := v.(map[string]any); ok {
+		return valueText(m["start"]) + "-" + valueText(m["end"])
+	}
+	return v
 }
 
 // ofTexts completes the delta of a field that is no list. A newline at the end

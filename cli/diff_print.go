@@ -157,11 +157,7 @@ func (r stretch) arrow(deed deed) string {
 }
 
 func countLines(text string) string {
-	n := strings.Count(strings.TrimRight(text, "\n"), "\n") + 1
-	if n == 1 {
-		return "1 line"
-	}
-	return fmt.Sprintf("%d lines", n)
+	return counted(strings.Count(strings.TrimRight(text, "\n"), "\n")+1, "line", "lines")
 }
 
 // longText prints how a text of several lines differs, with some lines around.

@@ -2,12 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"os"
 	"reflect"
 	"regexp"
@@ -26,8 +28,13 @@ type docFile struct {
 	// lines are where objects stand, by section and name: "nodes/node001"; 0 is
 	// somewhere.
 	lines map[string]int
-	// unknown are where fields stand that this luna does not know.
-	unknown map[string]int
+	// unknown are where fields stand that this luna does not know, addresses
+	// where the addresses.
+	unknown, addresses map[string]int
+}
+
+func newDocFile(name string) *docFile {
+	return &docFile{name: name, lines: map[string]int{}, unknown: map[string]int{}, addresses: map[string]int{}}
 }
 
 // maxDocument bounds a document, in bytes: that of 10,000 nodes has 4 MB, and a
@@ -69,7 +76,7 @@ func readDocument(s *session, file string) (*docFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &docFile{name: name, lines: map[string]int{}, unknown: map[string]int{}}
+	d := newDocFile(name)
 	if json.Valid(b) {
 		d.json = b
 		var sections map[string]map[string]json.RawMessage
@@ -169,20 +176,21 @@ func namesIn(d inventory.Document, object string) []string {
 // unknownField matches how encoding/json names a field that it does not know.
 var unknownField = regexp.MustCompile(`unknown field "([^"]*)"`)
 
-// explain adds to a refusal where in the file the object or the field stands
-// that it is about.
+// explain adds to a refusal where in the file the object, the address or the
+// field stands that it is about.
 func (d *docFile) explain(err error) error {
 	var e *inventory.Error
 	if !errors.As(err, &e) {
 		return err
 	}
-	line := 0
+	subject, _, _ := strings.Cut(e.Text, " ")
+	line := d.addresses[subject]
 	if m := unknownField.FindStringSubmatch(e.Text); m != nil {
 		line = d.unknown[m[1]]
 	}
 	for _, s := range sections {
 		if s.object == e.Object && e.Name != "" {
-			line = d.lines[s.section+"/"+e.Name]
+			line = cmp.Or(d.lines[s.section+"/"+e.Name], line)
 		}
 	}
 	if line == 0 {
@@ -292,6 +300,9 @@ func (r *documentReader) scalar(n *yaml.Node, t reflect.Type) (any, error) {
 		}
 		return v, nil
 	case t.Kind() == reflect.String, isText(t):
+		if t == reflect.TypeFor[netip.Addr]() {
+			r.addresses[n.Value] = n.Line
+		}
 		return n.Value, nil
 	case t.Kind() == reflect.Bool:
 		for b, words := range map[bool]string{true: " true yes y ", false: " false no n "} {

@@ -167,7 +167,11 @@ func (h *testHead) Init(ctx context.Context, r api.InitRequest) (api.InitReply, 
 		Name: "h1", Address: r.FrontendAddress, Joined: created,
 		Addresses: []netip.Prefix{netip.PrefixFrom(r.FrontendAddress, 16)},
 	}
-	_, err := h.Propose(ctx, inventory.Asker{By: "root"}, inventory.InitCluster{Cluster: c, Head: head})
+	var cmd inventory.Command = inventory.InitCluster{Cluster: c, Head: head}
+	if old, ok := h.machine.View().Cluster(); ok && old.Deleted {
+		cmd = inventory.SetUpCluster{Cluster: c}
+	}
+	_, err := h.Propose(ctx, inventory.Asker{By: "root"}, cmd)
 	return api.InitReply{UUID: testUUID, Head: "h1", Credential: "a credential\n"}, err
 }
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -75,7 +74,6 @@ func oneLine(v any) any {
 // site is what objects get values from, by names.
 type site struct {
 	cluster   api.Cluster
-	networks  map[string]api.Network
 	osimages  map[string]api.OSImage
 	bmcsetups map[string]api.BMCSetup
 	groups    map[string]api.Group
@@ -87,9 +85,6 @@ func getSite(ctx context.Context, s *session) (*site, error) {
 	var t site
 	var err error
 	if t.cluster, err = s.Cluster(ctx); err != nil {
-		return nil, err
-	}
-	if t.networks, err = byName(func(n api.Network) string { return n.Name })(s.Networks(ctx)); err != nil {
 		return nil, err
 	}
 	if t.osimages, err = byName(func(o api.OSImage) string { return o.Name })(s.OSImages(ctx)); err != nil {
@@ -196,13 +191,13 @@ func (t *site) ofGroup(g api.Group) origins {
 }
 
 func (t *site) addInterface(o *origins, name string, i api.GroupInterface, from string) {
-	for _, network := range []string{i.Network4, i.Network6} {
-		if network == "" {
-			continue
-		}
-		n := t.networks[network]
-		o.add("interfaces."+name+".network", referTo(network), from)
-		o.add("interfaces."+name+".prefix", fmt.Sprintf("%s/%d", n.Network, n.Prefix), "network "+network)
+	if i.Network4 != "" {
+		o.add("interfaces."+name+".network4", referTo(i.Network4), from)
+		o.add("interfaces."+name+".prefix4", i.Prefix4, "network "+i.Network4)
+	}
+	if i.Network6 != "" {
+		o.add("interfaces."+name+".network6", referTo(i.Network6), from)
+		o.add("interfaces."+name+".prefix6", i.Prefix6, "network "+i.Network6)
 	}
 	if i.Params != "" {
 		o.add("interfaces."+name+".params", &i.Params, from)

@@ -1,18 +1,13 @@
 package cli
 
 import (
-	"bytes"
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"gopkg.in/yaml.v3"
-	"pgregory.net/rapid"
 
 	"github.com/clustervision/luna/api"
-	"github.com/clustervision/luna/inventory"
 )
 
 func TestTable(t *testing.T) {
@@ -100,7 +95,7 @@ func TestStatusCell(t *testing.T) {
 		want   string
 	}{
 		{api.Status{Stage: "install.success", Time: now.Add(-70 * time.Second)}, "install.success - 0:01:10"},
-		{api.Status{Stage: "install.download", Percent: 66.6666, Time: now.Add(-time.Hour)}, "install.download (66.67%) - 1:00:00"},
+		{api.Status{Stage: "install.download", Percent: 66.6666, Age: 3.4, Time: now.Add(-time.Hour)}, "install.download (66.67% / last update 3sec) - 1:00:00"},
 		{api.Status{Stage: "boot.request", Time: now.Add(-73 * time.Hour)}, "boot.request - 3 days, 1:00:00"},
 		{api.Status{Stage: "boot.request", Time: now.Add(-25 * time.Hour)}, "boot.request - 1 day, 1:00:00"},
 		{api.Status{Stage: "boot.request", Time: now.Add(time.Hour)}, "boot.request - 0:00:00"},
@@ -112,51 +107,12 @@ func TestStatusCell(t *testing.T) {
 	}
 }
 
-func TestYAMLSaysWhatJSONSays(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"yes", "no", "null", "~", "1e3", "0x10", "12:30", "-", "a: b", "# c", "", " x", "x ", "a\n", "\n\nb", "on"}))
-		v := api.Node{
-			Name: text.Draw(t, "name"), MAC: inventory.MAC(text.Draw(t, "mac")), LocalBoot: rapid.Bool().Draw(t, "b"),
-			Interfaces: rapid.MapOf(rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9._-]*`), rapid.Custom(func(t *rapid.T) api.Addresses { return api.Addresses{V4: text.Draw(t, "v4")} })).Draw(t, "interfaces"),
-			Status:     &api.Status{Percent: rapid.Float64Range(0, 100).Draw(t, "percent"), Stage: text.Draw(t, "stage"), Time: created},
-		}
-		if rapid.Bool().Draw(t, "commented") {
-			c := text.Draw(t, "comment")
-			v.Comment = &c
-		}
-		var j, y bytes.Buffer
-		if err := writeJSON(&j, v); err != nil {
-			t.Fatal(err)
-		}
-		if err := writeYAML(&y, v); err != nil {
-			t.Fatal(err)
-		}
-		var fromJSON, fromYAML any
-		if err := yaml.Unmarshal(y.Bytes(), &fromYAML); err != nil {
-			t.Fatalf("%v in:\n%s", err, y.String())
-		}
-		back, err := json.Marshal(fromYAML) // so that numbers compare
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(back, &fromYAML); err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(j.Bytes(), &fromJSON); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(fromJSON, fromYAML); diff != "" {
-			t.Fatalf("(-json +yaml):\n%s", diff)
-		}
-	})
-}
-
 func TestProgressInALog(t *testing.T) {
 	var b strings.Builder
 	now := created
 	p := &progress{w: &b, job: "pack compute", now: func() time.Time { return now }}
 	for percent := range int64(101) {
-		p.show(api.JobEvent{Phase: "tree", Done: percent << 20, Total: 100 << 20})
+		p.show(api.JobEvent{Phase: "tree", Done: percent << 20, Total: 100 << 20, Message: "/a/file"})
 		now = now.Add(300 * time.Millisecond)
 	}
 	p.show(api.JobEvent{Phase: "initrd", Message: "dracut"})
@@ -188,7 +144,7 @@ pack compute: describe (6.0 MiB)
 func TestProgressOnATerminal(t *testing.T) {
 	var b strings.Builder
 	p := &progress{w: &b, job: "pack compute", terminal: true, now: time.Now}
-	p.show(api.JobEvent{Phase: "tree", Done: 1, Total: 2})
+	p.show(api.JobEvent{Phase: "tree", Done: 1, Total: 2, Message: "/a/file"})
 	p.show(api.JobEvent{Phase: "tree", Done: 2, Total: 2})
 	p.show(api.JobEvent{Phase: "initrd", Message: "dracut"})
 	p.show(api.JobEvent{Phase: "publish"})

@@ -144,4 +144,3 @@ func BenchmarkYAML(b *testing.B) {
 		}
 	}
 }
-
