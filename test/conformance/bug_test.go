@@ -40,6 +40,17 @@ var bugChecks = []check{
 		d.fails(1, "172.20.0.254", "luna network change n --reserve 172.20.0.254")
 		d.ok("luna network change n --reserve 172.20.255.254")
 	}},
+	{"B4 a failed add leaves nothing behind", fixture, func(d *desk) {
+		d.ok("luna network add -n tiny -N 10.50.0.0 -P 30", "luna group add -n tiny -o compute -N cluster -bn tiny", "luna node add -g tiny -n only")
+		before := d.ok("luna export")
+		for range 2 {
+			d.fails(255, "Unable to allocate", "luna node add -g tiny")
+			d.fails(255, "Unable to allocate", "luna node add -g tiny -n named")
+			d.fails(255, "Unable to allocate", "luna node add -g tiny -n many[1-3]")
+		}
+		d.prints(before, "luna export")
+		d.ok("luna node delete only", "luna node add -g tiny -n named", "luna node add -g compute", "luna node show node001")
+	}},
 	{"B5 a name server's address is free or refused", 1, func(d *desk) {
 		if r := d.run("", "luna network change cluster --ns_ip 10.30.0.1"); r.code == 0 || !strings.Contains(r.errs, "10.30.0.1") {
 			d.Errorf("ns_ip of node001: exit code %d: %s", r.code, r.errs)

@@ -18,7 +18,7 @@ import (
 )
 
 // How long nodes are added while heads die: as long as make test can spare, and the full time where
-// LUNA_SOAK is set (make soak).
+// LUNA_SOAK is set (make soak), or the time that it says: LUNA_SOAK=1m.
 const (
 	shortSoak = 20 * time.Second
 	longSoak  = 10 * time.Minute
@@ -27,7 +27,11 @@ const (
 const clients = 8
 
 func soakTime() time.Duration {
-	if os.Getenv("LUNA_SOAK") != "" {
+	soak := os.Getenv("LUNA_SOAK")
+	if given, err := time.ParseDuration(soak); err == nil {
+		return given
+	}
+	if soak != "" {
 		return longSoak
 	}
 	return shortSoak

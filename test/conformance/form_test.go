@@ -84,10 +84,10 @@ var formChecks = []check{
 		d.ok("cp -r $IMG $D/tree", "luna osimage add -n two -p $D/tree -k ANY")
 		d.rows("luna osimage show two", "kernver", kernel)
 	}},
-	{"1.3 -n does as well as NAME, everywhere", fixture, func(d *desk) {
+	{"37 -n NAME does as well as NAME, everywhere", fixture, func(d *desk) {
 		for object, actions := range map[string]string{
 			"network":  "show|delete|rename --newname x|change --ns_hostname x|show -r|show --raw",
-			"osimage":  "show|delete|rename --nn x|change -o x|pack|sync|clone -t x -p /tmp/x|show -k",
+			"osimage":  "show|delete|rename --nn x|change -o x|pack|sync|clone -t x -p /tmp/x|show -k|grab -H nobody.example",
 			"bmcsetup": "show|delete|rename --nn x|change -u x",
 			"group":    "show|delete|rename --nn x|change -b base|clone -t x|show -o",
 			"node":     "show|delete|rename --nn x|change -l y|show --raw",
@@ -174,8 +174,10 @@ var errorChecks = []check{
 	}},
 	{"3 --raw is JSON as the API gives it, -o yaml the same", 2, func(d *desk) {
 		d.ok("luna switch add -n sw -N ipmi -i 10.31.0.100", "luna otherdev add -n pdu -N ipmi -i 10.31.0.101")
-		for _, object := range []string{"cluster show", "network show cluster", "osimage show compute", "bmcsetup show base", "group show compute",
-			"node show node001", "switch show sw", "otherdev show pdu"} {
+		for _, object := range []string{
+			"cluster show", "network show cluster", "osimage show compute", "bmcsetup show base", "group show compute",
+			"node show node001", "switch show sw", "otherdev show pdu",
+		} {
 			raw := decode[map[string]any](d, "luna "+object+" --raw")
 			if name, ok := raw["name"]; !ok && object != "cluster show" {
 				d.Errorf("luna %s --raw has no name: %v", object, name)
