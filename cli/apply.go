@@ -202,7 +202,7 @@ unset, a '+' before an object that it is new, a '-' that it is deleted.`,
 			}
 			differs, err := p.compare(ctx, s, d)
 			if err == nil && differs && exitCode {
-				return errDiffers
+				return &exitError{code: exitDiffers}
 			}
 			return err
 		}),

@@ -43,13 +43,23 @@ func BenchmarkLargeSite(b *testing.B) {
 		}
 		luna("node", "add", "-g", fmt.Sprintf("g%02d", g), "-n", fmt.Sprintf("node[%05d-%05d]", g*500, g*500+499))
 	}
+	luna("node", "change", "node[00000-00099]", "--tag", "gpu")
+	file := b.TempDir() + "/all.yaml"
+	luna("export", "-f", file)
 	for name, args := range map[string][]string{
 		"list":           {"node", "list"},
 		"list in a line": {"node", "list", "-1"},
 		"list as JSON":   {"node", "list", "-o", "json"},
 		"list as YAML":   {"node", "list", "-o", "yaml"},
 		"show one":       {"node", "show", "node04711"},
+		"list a choice":  {"node", "list", "@gpu,%g07,-node[03500-03600]"},
+		"origins of one": {"node", "show", "node04711", "--origin"},
 		"change 5000":    {"node", "change", "node[00000-04999]", "--service", "y"},
+		"dry run 5000":   {"node", "change", "node[00000-04999]", "-g", "spare", "--dry-run"},
+		"export":         {"export", "-f", file},
+		"diff":           {"diff", "-f", file},
+		"apply":          {"apply", "-f", file},
+		"log":            {"log", "--diff", "-n", "5"},
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {

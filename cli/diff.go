@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"io"
 	"maps"
 	"net/netip"
@@ -33,11 +32,12 @@ func (s *session) showChanges(format string, changes []api.Change) error {
 // printChanges writes what changes for people: objects to which the same
 // happens stand together, under a hostlist of their names.
 func printChanges(w io.Writer, changes []api.Change, colour bool) error {
-	p := changePrinter{out: bufio.NewWriter(w), colour: colour}
+	p := changePrinter{colour: colour}
 	for _, b := range blocksOf(changes) {
 		p.block(b)
 	}
-	return p.out.Flush()
+	_, err := io.WriteString(w, p.out.String())
+	return err
 }
 
 // deed is what happens to an object.
@@ -79,10 +79,10 @@ func blocksOf(changes []api.Change) []block {
 	type kind struct {
 		object string
 		deed   deed
-		shape  string // the paths of the deltas
+		shape  string // the paths of the deltas, and which are long texts
 	}
 	var kinds []kind
-	byKind := map[kind][]oneChange{}
+	byKind, orders := map[kind][]oneChange{}, map[string][]string{}
 	for _, c := range changes {
 		k, one := kind{c.Object, deedChanged, ""}, oneChange{name: c.Name}
 		switch {
@@ -91,11 +91,17 @@ func blocksOf(changes []api.Change) []block {
 		case c.After == nil:
 			k.deed = deedDeleted
 		}
+		if _, ok := orders[c.Object]; !ok {
+			orders[c.Object] = fieldOrder(c.Object)
+		}
 		if k.deed != deedDeleted {
-			one.deltas = deltasOf(c)
+			one.deltas = deltasOf(c, orders[c.Object])
 		}
 		for _, d := range one.deltas {
 			k.shape += d.path + "\n"
+			if d.longText {
+				k.shape += "\n"
+			}
 		}
 		if byKind[k] == nil {
 			kinds = append(kinds, k)
@@ -104,7 +110,7 @@ func blocksOf(changes []api.Change) []block {
 	}
 	var blocks []block
 	for _, k := range kinds {
-		for _, group := range parted(byKind[k]) {
+		for _, group := range parted(byKind[k], k.deed) {
 			blocks = append(blocks, newBlock(k.object, k.deed, group))
 		}
 	}
@@ -113,8 +119,9 @@ func blocksOf(changes []api.Change) []block {
 
 // parted parts objects whose deltas have the same paths by the values that many
 // of them share, such as the group; values of which nearly every object has its
-// own, such as addresses, do not part them.
-func parted(all []oneChange) [][]oneChange {
+// own, such as addresses, do not part them. How a long text changes is told of
+// each.
+func parted(all []oneChange, deed deed) [][]oneChange {
 	if len(all) == 1 {
 		return [][]oneChange{all}
 	}
@@ -124,7 +131,8 @@ func parted(all []oneChange) [][]oneChange {
 		for _, c := range all {
 			values[c.deltas[i]] = true
 		}
-		if !isAddress(all[0].deltas[i]) && 2*len(values) <= len(all) {
+		first := all[0].deltas[i]
+		if first.longText && deed == deedChanged || !isAddress(first) && 2*len(values) <= len(all) {
 			shared = append(shared, i)
 		}
 	}
@@ -207,19 +215,17 @@ func fieldOrder(object string) []string {
 	return names
 }
 
-// deltasOf lists the fields that differ, in the order of documents. Of an
-// object that is new these are the ones that have a value.
-func deltasOf(c api.Change) []delta {
+// deltasOf lists the fields that differ, in order. Of an object that is new
+// these are the ones that have a value.
+func deltasOf(c api.Change, order []string) []delta {
 	was, _ := c.Before.(map[string]any)
 	is, _ := c.After.(map[string]any)
 	var list []delta
-	done := map[string]bool{}
-	for _, name := range fieldOrder(c.Object) {
-		done[name] = true
+	for _, name := range order {
 		list = appendDeltas(list, name, was[name], is[name])
 	}
 	for _, name := range fieldsOf(was, is) {
-		if !done[name] {
+		if !slices.Contains(order, name) {
 			list = appendDeltas(list, name, was[name], is[name])
 		}
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -13,7 +12,7 @@ import (
 
 // changePrinter writes blocks.
 type changePrinter struct {
-	out    *bufio.Writer // keeps the first error for Flush
+	out    strings.Builder
 	colour bool
 }
 

@@ -28,9 +28,6 @@ type failure struct{ err error }
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// errDiffers ends a command that has said everything already.
-var errDiffers = errors.New("there is a difference")
-
 // exitError ends a command with a code of its own. Without an error everything
 // has been said.
 type exitError struct {
@@ -72,8 +69,6 @@ func Run(ctx context.Context, root *cobra.Command, args []string) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, errDiffers):
-		return exitDiffers
 	case context.Cause(ctx) != nil:
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: interrupted\n", cmd.CommandPath())
 		return exitInterrupted

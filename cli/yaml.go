@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -20,12 +19,13 @@ func writeYAML(w io.Writer, v any) error {
 	if err != nil {
 		return err
 	}
-	y := yamlWriter{dec: json.NewDecoder(bytes.NewReader(b)), out: bufio.NewWriterSize(w, 1<<16)}
+	y := yamlWriter{dec: json.NewDecoder(bytes.NewReader(b))}
 	y.dec.UseNumber()
 	if err := y.value(atTop, 0); err != nil {
 		return err
 	}
-	return y.out.Flush()
+	_, err = y.out.WriteTo(w)
+	return err
 }
 
 // place is what stands before a value on its line.
@@ -40,7 +40,7 @@ const (
 // yamlWriter turns JSON into YAML.
 type yamlWriter struct {
 	dec *json.Decoder
-	out *bufio.Writer // keeps the first error for Flush
+	out bytes.Buffer
 }
 
 // value writes the next JSON value; a block is indented by two blanks for each
@@ -162,11 +162,11 @@ func (y *yamlWriter) scalar(s string) {
 		case printableYAML(r):
 			y.out.WriteRune(r)
 		case r < 0x100:
-			fmt.Fprintf(y.out, `\x%02x`, r)
+			fmt.Fprintf(&y.out, `\x%02x`, r)
 		case r < 0x10000:
-			fmt.Fprintf(y.out, `\u%04x`, r)
+			fmt.Fprintf(&y.out, `\u%04x`, r)
 		default:
-			fmt.Fprintf(y.out, `\U%08x`, r)
+			fmt.Fprintf(&y.out, `\U%08x`, r)
 		}
 	}
 	y.out.WriteByte('"')
