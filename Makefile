@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test race lint bench demo soak clean
+.PHONY: help deps build install generate test race lint bench demo soak clean
 
 help: ## tell what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,25 @@ deps: ## install with apt what is missing for the lab and the tests (root)
 build: ## build bin/luna and bin/luna-install
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/luna ./cmd/luna
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/luna-install ./cmd/luna-install
+
+PREFIX ?= /usr
+SHARE  := $(DESTDIR)$(PREFIX)/share
+
+install: build ## install programs, manual and completion below $(DESTDIR)$(PREFIX)
+	install -D -t $(DESTDIR)$(PREFIX)/bin bin/luna
+	ln -sf luna $(DESTDIR)$(PREFIX)/bin/lpower
+	ln -sf luna $(DESTDIR)$(PREFIX)/bin/lchroot
+	install -D -t $(DESTDIR)$(PREFIX)/lib/luna bin/luna-install
+	install -D -m 644 -t $(SHARE)/man/man1 docs/man/*.1
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	for p in luna lpower lchroot; do \
+		bin/luna completion bash $$p >$(SHARE)/bash-completion/completions/$$p && \
+		bin/luna completion zsh $$p >$(SHARE)/zsh/site-functions/_$$p && \
+		bin/luna completion fish $$p >$(SHARE)/fish/vendor_completions.d/$$p.fish || exit 1; \
+	done
+
+generate: ## write what is made of the code: the manual and the description of the API
+	$(GO) test ./cmd/luna ./api -run 'TestManual|TestTheFile' -update
 
 test: deps build ## install what is missing, then run all tests, the lab's too (root)
 	$(GO) vet ./...

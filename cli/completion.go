@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -70,15 +69,20 @@ func writeCompletion(w io.Writer, shell, program string) error {
 	if err := c.GenBashCompletionV2(&script, true); err != nil {
 		return err
 	}
-	// Bash ends a word at '@' as it does at '='; the script heeds that for '=' and
-	// ':' only, and @TAG would be two words.
-	const words, equals = "-n =:", `_handle_special_char "$cur" =`
 	text := script.String()
-	if !strings.Contains(text, words) || !strings.Contains(text, equals) {
-		return errors.New("cobra's script for bash is not as expected")
+	for _, change := range [][2]string{
+		// Bash ends a word at '@' as it does at '=' and ':', and @TAG would be two words.
+		{`-n =:`, `-n =:@`},
+		{`__PROGRAM_handle_special_char "$cur" =`, "__PROGRAM_handle_special_char \"$cur\" =\n    __PROGRAM_handle_special_char \"$cur\" @"},
+		// The words of Luna need no quotes, and node001\,node002 is not what anybody writes.
+		{`$(printf "%q" "${COMPREPLY[0]}")`, `${COMPREPLY[0]}`},
+	} {
+		was, is := strings.ReplaceAll(change[0], "PROGRAM", program), strings.ReplaceAll(change[1], "PROGRAM", program)
+		if !strings.Contains(text, was) {
+			return fmt.Errorf("the script for bash lacks `%s`", was)
+		}
+		text = strings.ReplaceAll(text, was, is)
 	}
-	text = strings.ReplaceAll(text, words, "-n =:@")
-	text = strings.ReplaceAll(text, "__"+program+equals, "__"+program+equals+"\n    __"+program+strings.TrimSuffix(equals, "=")+"@")
 	_, err := io.WriteString(w, text)
 	return err
 }
