@@ -22,12 +22,15 @@ set -eu
 # xfsprogs                   a file system that shares blocks, for clones
 # lz4, xz-utils, bzip2       initrds as images made them
 # busybox                    a tree of one file, to run commands in
+# curl, wget, bsdutils       what people type beside luna (test/conformance); bsdutils has script(1)
+# sqlite3, jq                programs that luna is measured beside
 # bash-completion, zsh, fish   shells to press the tabulator in, which luna completes words for
 # groff-base                 looks whether the man pages are well-formed
 packages="qemu-system-x86 ovmf ipxe-qemu ipxe dnsmasq-base mmdebstrap iproute2 util-linux
 zstd acl attr libcap2-bin cpio aria2 openipmi ipmitool bash-completion zsh fish groff-base
 bind9 bind9-utils isc-dhcp-server
-rsync openssh-server xfsprogs lz4 xz-utils bzip2 busybox"
+rsync openssh-server xfsprogs lz4 xz-utils bzip2 busybox
+curl wget bsdutils sqlite3 jq"
 
 if [ "${1:-}" = --list ]; then
 	printf '%s\n' $packages
