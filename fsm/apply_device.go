@@ -124,7 +124,7 @@ func changeSwitches(tx *inventory.Tx, c inventory.ChangeSwitches) error {
 				s.Addr = after(s.Addr, k)
 			}
 		}
-		if s.Addr == old.Addr {
+		if s.Addr == old.Addr && s.Network == old.Network {
 			tx.Put(&s)
 			continue
 		}

@@ -200,6 +200,13 @@ func TestOnlyTheEndOfADocumentCounts(t *testing.T) {
 			o.Path = given("/images/other")
 			d.OSImages["compute"] = o
 		},
+		"osimages swap paths": func(d *inventory.Document) {
+			for name, path := range map[string]string{"compute": "/images/second", "second": "/images/compute"} {
+				o := d.OSImages[name]
+				o.Path = given(path)
+				d.OSImages[name] = o
+			}
+		},
 		"the name server takes a node's address": func(d *inventory.Document) {
 			n := d.Networks["ipmi"]
 			n.NSIP = given(addr("10.31.0.1"))
@@ -235,6 +242,7 @@ func TestOnlyTheEndOfADocumentCounts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := full(t)
+			s.must(t, inventory.AddOSImage{Name: "second", Path: "/images/second"})
 			want := inventory.DocumentOf(s.View())
 			edit(&want)
 			s.apply(t, want, true)
@@ -267,6 +275,26 @@ func TestANodeThatChangesGroupMakesPlace(t *testing.T) {
 	}}, false)
 	if got := addressOf(s.View(), "a") + " " + addressOf(s.View(), "b"); got != "10.30.0.2 10.30.0.9" {
 		t.Errorf("they are at %s", got)
+	}
+}
+
+// TestANetworkMovesWhereAnotherWas keeps the offsets of nodes of which the
+// document says nothing.
+func TestANetworkMovesWhereAnotherWas(t *testing.T) {
+	s := full(t)
+	s.must(t, address("node001", "BMC", "10.31.0.77"), inventory.DeleteOtherDevs{Names: []string{"pdu"}})
+	d := inventory.DocumentOf(s.View())
+	delete(d.Networks, "away")
+	d.Networks["ipmi"] = inventory.NetworkDoc{Network: given(prefix("10.40.0.0/24"))}
+	for name := range d.Nodes {
+		d.Nodes[name] = inventory.NodeDoc{Comment: given(ptr("moved"))}
+	}
+	for name := range d.Switches {
+		d.Switches[name] = inventory.SwitchDoc{}
+	}
+	s.apply(t, d, true)
+	if got := s.at(t, "nodes.node001.interfaces.BMC.4"); got != `"10.40.0.77"` {
+		t.Errorf("node001 is at %s, want 10.40.0.77", got)
 	}
 }
 

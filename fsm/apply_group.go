@@ -10,8 +10,8 @@ import (
 
 // The scripts that 1.2 gave every new group: a node without a disk.
 const (
-	defaultPartScript = "mount -t tmpfs tmpfs /sysroot\n"
-	defaultPostScript = "cat << EOF >> /sysroot/etc/fstab\ntmpfs   /       tmpfs    defaults        0 0\nEOF\n"
+	defaultPartScript = "mount -t tmpfs tmpfs /sysroot"
+	defaultPostScript = "cat << EOF >> /sysroot/etc/fstab\ntmpfs   /       tmpfs    defaults        0 0\nEOF"
 )
 
 func cloneMap[K comparable, V any](m map[K]V) map[K]V {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/clustervision/luna/inventory"
 )
@@ -163,6 +164,25 @@ func TestUndoIsRefused(t *testing.T) {
 				t.Error("it changed something")
 			}
 		})
+	}
+}
+
+func TestUndoEndsLeases(t *testing.T) {
+	s := full(t)
+	r := s.do(makedhcp("cluster", "10.30.129.0", "10.30.130.254"))
+	s.must(t,
+		inventory.LeaseAddress{Network: "cluster", MAC: "52:54:00:00:00:77", At: epoch, TTL: time.Hour}, // .129.0 is in both
+		makedhcp("cluster", "10.30.130.0", "10.30.130.9"),
+		inventory.LeaseAddress{Network: "cluster", MAC: "52:54:00:00:00:78", At: epoch, TTL: time.Hour},
+	)
+	for e := range s.View().Entries() {
+		s.must(t, inventory.UndoChange{Entry: e.ID})
+		break
+	}
+	s.must(t, inventory.UndoChange{Entry: r.Entry})
+	s.sound(t)
+	for l := range s.View().Leases() {
+		t.Errorf("%s is still leased", l.Addr)
 	}
 }
 
