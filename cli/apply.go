@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,9 @@ the state of a node, is not in it, nor are the trees and versions of osimages.`,
 				return err
 			}
 			if file == "" || file == "-" {
+				if !masked && readByOthers(s.stdout()) {
+					s.warn("others can read this file, and the passwords of the BMCs that it holds: use --file, or --no-secrets")
+				}
 				return writeYAML(s.stdout(), d)
 			}
 			if err := writeDocument(file, d); err != nil {
@@ -48,6 +52,17 @@ the state of a node, is not in it, nor are the trees and versions of osimages.`,
 	c.Flags().StringVarP(&file, "file", "f", "", "write it to this file")
 	c.Flags().BoolVar(&masked, "no-secrets", false, "leave the passwords out; apply then keeps those that there are")
 	return c
+}
+
+// readByOthers tells whether the output goes to a file that more than its owner
+// can read.
+func readByOthers(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	st, err := f.Stat()
+	return err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o077 != 0
 }
 
 // writeDocument writes a file whole or not at all, and what is no plain file,

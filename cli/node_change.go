@@ -24,6 +24,9 @@ group. The names are printed, one a line.`,
 		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			r.Names = s.name
+			if s.given("name") && s.name == "" { // an empty variable of a script, not a name left out
+				return inventory.Errorf(inventory.KindInvalid, "node", "", "--name is empty: give a name, or leave the option out for the next free one")
+			}
 			var err error
 			if mac != "" {
 				if r.MAC, err = inventory.ParseMAC(mac); err != nil {
@@ -41,7 +44,7 @@ group. The names are printed, one a line.`,
 	f.StringVarP(&r.Group, "group", "g", "", "group of the nodes")
 	f.StringP("name", "n", "", "names of the nodes, a hostlist")
 	f.StringVar(&mac, "mac", "", "hardware address, of one node")
-	f.StringSliceVar(&r.Tags, "tag", nil, "tags for the nodes, comma separated")
+	f.Var(listOption{&r.Tags}, "tag", "tags for the nodes, comma separated")
 	modern(c, "mac", "tag")
 	required(c, "group")
 	return c
@@ -71,6 +74,18 @@ func (v *interfaceAddresses) parse(node string) ([]inventory.SetAddress, error) 
 		list = append(list, inventory.SetAddress{Interface: name, Addr: addr, Increment: increment})
 	}
 	return list, nil
+}
+
+// listOption is a list of words, comma separated, which may be given in pieces.
+type listOption struct{ to *[]string }
+
+func (listOption) String() string { return "" }
+func (listOption) Type() string   { return "strings" }
+
+// Set adds words. Which will do is the head's to say.
+func (o listOption) Set(v string) error {
+	*o.to = append(*o.to, strings.Split(v, ",")...)
+	return nil
 }
 
 // nodeChanges are the options of luna node change.
@@ -109,8 +124,8 @@ is that of the first node; each further one gets the next.
 	f.VarP(yesNo{&n.localboot}, "localboot", "l", "boot from the disk")
 	f.Var(yesNo{&n.setupbmc}, "setupbmc", "set up the BMC when installing (--sb in short)")
 	f.Var(yesNo{&n.service}, "service", "stop at a shell instead of installing (--sv in short)")
-	f.StringSliceVar(&n.Tag, "tag", nil, "give the nodes these tags, comma separated")
-	f.StringSliceVar(&n.Untag, "untag", nil, "take these tags from the nodes, comma separated")
+	f.Var(listOption{&n.Tag}, "tag", "give the nodes these tags, comma separated")
+	f.Var(listOption{&n.Untag}, "untag", "take these tags from the nodes, comma separated")
 	f.BoolVarP(&n.comment, "comment", "C", false, "edit the comment")
 	modern(c, "tag", "untag")
 	c.MarkFlagsMutuallyExclusive("group", "interface")

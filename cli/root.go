@@ -141,8 +141,12 @@ type session struct {
 func (a *app) do(fn func(ctx context.Context, s *session) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		s := &session{cmd: cmd, name: strings.Join(args, ""), format: a.format}
-		if f := cmd.Flags().Lookup("name"); f != nil && len(args) == 0 {
-			s.name = f.Value.String()
+		named := len(args) > 0
+		if f := cmd.Flags().Lookup("name"); f != nil && !named {
+			s.name, named = f.Value.String(), f.Changed
+		}
+		if named && s.name == "" { // a variable of a script that was not set, and never all objects
+			return inventory.Errorf(inventory.KindInvalid, "", "", "the name is empty: leave it out, or give one")
 		}
 		var err error
 		if s.Client, err = a.connect(cmd.ErrOrStderr()); err != nil {
