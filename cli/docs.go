@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -87,14 +86,15 @@ type passage struct {
 // they are.
 func passages(text string) []passage {
 	var all []passage
-	for line := range strings.Lines(strings.Trim(text, "\n")) {
+	for line := range strings.Lines(strings.Trim(text, "\n") + "\n") {
 		asIs := strings.HasPrefix(line, "  ")
-		if n := len(all); n > 0 && all[n-1].asIs == asIs && strings.TrimSpace(line) != "" {
+		switch n := len(all); {
+		case line == "\n": // ends what was before it
+			all = append(all, passage{})
+		case n > 0 && all[n-1].text != "" && all[n-1].asIs == asIs:
 			all[n-1].text += line
-		} else if strings.TrimSpace(line) != "" || n > 0 && asIs {
+		default:
 			all = append(all, passage{line, asIs})
-		} else if n > 0 {
-			all = append(all, passage{"", false})
 		}
 	}
 	return slices.DeleteFunc(all, func(p passage) bool { return p.text == "" })
@@ -124,7 +124,7 @@ func files() []fact {
 
 // exampleLines gives the lines of a command's examples, without their indent.
 func exampleLines(c *cobra.Command) string {
-	return regexp.MustCompile(`(?m)^  `).ReplaceAllString(strings.Trim(c.Example, "\n"), "") + "\n"
+	return strings.TrimPrefix(strings.ReplaceAll("\n"+strings.Trim(c.Example, "\n"), "\n  ", "\n"), "\n") + "\n"
 }
 
 // usageOf is the line that a command is called by.

@@ -43,7 +43,8 @@ accepted is a machine that the BMC said it would cycle, and that is on, but was
 not seen to be off in between. What fails is NODE: Error and why, on stderr. An
 unknown node or group is found before anything is switched.
 
-Many machines that start at one moment draw much current: see --parallel.
+Many machines that start at one moment draw much current: see --parallel. A BMC
+may take 20 seconds in all, or what --timeout says.
 
 Exit status: 0 all done, 1 at least one node failed, 2 wrong usage, 255 a node or
 group is missing.

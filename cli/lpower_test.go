@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/bmc"
 	"github.com/clustervision/luna/test/lab/bmcsim"
 )
 
@@ -82,6 +85,7 @@ func TestPower(t *testing.T) {
 		{"node[001-002] identify", 0, "node001: identify\nnode002: identify\n", nil},
 		{"node[001-002] noidentify", 0, "node001: noidentify\nnode002: noidentify\n", nil},
 		{"node002 reset -w 1", 0, "node002: reset\n", nil},
+		{"node001 cycle", 0, "node001: cycle\n", nil},
 		{"--inter=BMC node[001-002] off", 0, "node001: off\nnode002: off\n", nil},
 		// node003's BMC is not there; it does not keep the others, and its turn is its own.
 		{"-g compute --timeout 1s status", 1, "node001: off\nnode002: off\n", []string{
@@ -116,11 +120,37 @@ func TestPower(t *testing.T) {
 			t.Errorf("lpower %s tells the password", tc.line)
 		}
 	}
-	if calls := strings.Join(one.Calls(), ", "); calls != "power 1, identify 255 0, identify 0 0, power 0" {
+	if calls := strings.Join(one.Calls(), ", "); calls != "power 1, identify 255 0, identify 0 0, power 0, power 1, power 0" {
 		t.Errorf("node001 was told: %s", calls)
 	}
 	if code, stdout, stderr := invoke(t, "luna", "lpower", "node001", "on"); code != 0 || stdout != "node001: on\n" {
 		t.Errorf("luna lpower: exit code %d\n%s%s", code, stdout, stderr)
+	}
+}
+
+// What was not seen is not told as done, and each waits for its turn.
+func TestPowerTells(t *testing.T) {
+	var out, errs bytes.Buffer
+	cmd := Power()
+	cmd.SetOut(&out)
+	cmd.SetErr(&errs)
+	s := &session{cmd: cmd, Client: &api.Client{}}
+	bays := make([]bay, 3)
+	for i := range bays {
+		bays[i].bmc.Name = fmt.Sprintf("node%d", i)
+	}
+	p := power{op: bmc.Cycle}
+	bays[1].done, bays[1].said.Verified = true, true
+	if told := p.tell(s, bays, 0); told != 0 || out.Len() > 0 {
+		t.Errorf("node1 was told before node0: %q", &out)
+	}
+	bays[0].done = true
+	if told := p.tell(s, bays, 0); told != 2 || out.String() != "node0: cycle accepted\nnode1: cycle\n" {
+		t.Errorf("%d told: %q", told, &out)
+	}
+	bays[2].done, bays[2].said.Err = true, errors.New("why")
+	if told := p.tell(s, bays, 2); told != 3 || errs.String() != "node2: Error why\n" {
+		t.Errorf("%d told: %q", told, &errs)
 	}
 }
 
@@ -149,5 +179,4 @@ func TestPowerInterrupted(t *testing.T) {
 	if code != exitInterrupted || stdout.Len() > 0 || strings.Count(stderr.String(), ": Error") != 2 {
 		t.Errorf("exit code %d\n%s%s", code, stdout.String(), stderr.String())
 	}
-	t.Logf("%s", &stderr)
 }
