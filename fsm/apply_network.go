@@ -91,6 +91,9 @@ func changeNetwork(tx *inventory.Tx, c inventory.ChangeNetwork) error {
 		if err := moveNetworks(tx, []renumbering{{&n, c.Prefix.Masked()}}); err != nil {
 			return err
 		}
+		if err := sameFamily(tx, old, &n); err != nil {
+			return err
+		}
 	}
 	if newNS {
 		if err := placeNameServer(tx, &n, *c.NSIP); err != nil {
@@ -142,6 +145,22 @@ func releaseReserved(tx *inventory.Tx, n *inventory.Network, a netip.Addr, force
 	}
 	tx.Put(&node)
 	release(tx, a)
+	return nil
+}
+
+// sameFamily refuses to make an IPv6 network of an IPv4 one, or the other way
+// round, where an interface has it as what it was.
+func sameFamily(tx *inventory.Tx, old, n *inventory.Network) error {
+	if old.Prefix.Addr().Is6() == n.Prefix.Addr().Is6() {
+		return nil
+	}
+	for g := range tx.Groups() {
+		for _, i := range g.Interfaces {
+			if i.Network4 == n.ID || i.Network6 == n.ID {
+				return inventory.Errorf(inventory.KindRefused, "network", n.Name, "network '%s' cannot become %s: interface '%s' of group '%s' has it as %s", n.Name, n.Prefix, i.Name, g.Name, old.Prefix)
+			}
+		}
+	}
 	return nil
 }
 
@@ -415,6 +434,9 @@ func leaseAddress(tx *inventory.Tx, c inventory.LeaseAddress) (any, error) {
 		if a, ok := tx.BootAddress(node, n.ID); ok {
 			return nil, inventory.Errorf(inventory.KindRefused, "lease", string(c.MAC), "%s is node '%s' and has %s in network '%s'", c.MAC, node.Name, a, n.Name)
 		}
+	}
+	if n.Range.IsZero() {
+		return nil, inventory.Errorf(inventory.KindRefused, "network", n.Name, "network '%s' has no DHCP range: luna cluster makedhcp gives it one", n.Name)
 	}
 	lease := &inventory.Lease{Network: n.ID, MAC: c.MAC, Expires: c.At.Add(c.TTL)}
 	if old, ok := tx.Lease(n.ID, c.MAC); ok {

@@ -123,7 +123,7 @@ var conformance = []check{
 	{name: "18 the same path, changed to", do: commands{inventory.AddOSImage{Name: "o", Path: "/images/o"}, inventory.ChangeOSImage{Name: "o", Path: ptr("/images/compute")}}, refused: "invalid: Path belongs to osimage 'compute'"},
 	{name: "18 a link to it", do: commands{inventory.AddOSImage{Name: "o", Path: "/images/link"}}, is: `osimages.o.path="/images/link"`},
 	{name: "23 the defaults of a bmcsetup", is: `bmcsetups.base={"user":"ladmin","password":"ladmin","userid":3,"netchannel":1,"mgmtchannel":1,"comment":null}`},
-	{name: "25 the defaults of a group", is: `groups.compute.domain="cluster" groups.compute.prescript="" groups.compute.partscript="mount\u0020-t\u0020tmpfs\u0020tmpfs\u0020/sysroot\n" groups.compute.interfaces.BOOTIF={"4":"cluster"} groups.compute.torrent_if=null`},
+	{name: "25 the defaults of a group", is: `groups.compute.domain="cluster" groups.compute.prescript="" groups.compute.partscript="mount\u0020-t\u0020tmpfs\u0020tmpfs\u0020/sysroot" groups.compute.interfaces.BOOTIF={"4":"cluster"} groups.compute.torrent_if=null`},
 	{name: "26 no such osimage", do: commands{inventory.AddGroup{Name: "g", OSImage: "x", Network: "cluster"}}, refused: "not-found: Object 'x' of type 'osimage'"},
 	{name: "26 no such network", do: commands{inventory.AddGroup{Name: "g", OSImage: "compute", Network: "x"}}, refused: "not-found: Object 'x' of type 'network'"},
 	{name: "26 no such bmcsetup", do: commands{inventory.AddGroup{Name: "g", OSImage: "compute", Network: "cluster", BMCSetup: "x"}}, refused: "not-found: Object 'x' of type 'bmcsetup'"},
@@ -209,6 +209,9 @@ var conformance = []check{
 	{name: "B18 half a hostlist", nodes: 1, do: commands{inventory.ChangeNodes{Names: []string{"node001", "node002"}, Service: ptr(true)}}, refused: "not-found: Object 'node002'"},
 	{name: "2.2 offsets stay", nodes: 1, do: commands{device("box", "ipmi", "10.31.0.9"), inventory.ChangeNetwork{Name: "ipmi", Prefix: ptr(prefix("10.41.0.0/24"))}}, is: `nodes.node001.interfaces.BMC.4="10.41.0.1" otherdevs.box.connected={"ipmi":"10.41.0.9"} networks.ipmi.ns_ip="10.41.0.254"`},
 	{name: "2.2 an occupied offset falls outside", do: commands{device("box", "ipmi", "10.31.0.200"), inventory.ChangeNetwork{Name: "ipmi", Prefix: ptr(prefix("10.31.0.0/25")), NSIP: ptr(addr("10.31.0.126"))}}, refused: "invalid: has no place in 10.31.0.0/25"},
+	{name: "2.2 an IPv4 network in use becomes IPv6", do: commands{inventory.ChangeNetwork{Name: "ipmi", Prefix: ptr(prefix("fd00:1::/64")), NSIP: ptr(addr("fd00:1::1"))}}, refused: "refused: group 'compute'"},
+	{name: "2.2 and one that nobody uses", do: commands{network("n", "10.50.0.0/24"), inventory.ChangeNetwork{Name: "n", Prefix: ptr(prefix("fd00:1::/64")), NSIP: ptr(addr("fd00:1::1"))}}, is: `networks.n.network="fd00:1::/64"`},
+	{name: "4.1 a lease where there is no range", do: commands{inventory.LeaseAddress{Network: "ipmi", MAC: "52:54:00:00:00:01", At: epoch, TTL: 1}}, refused: "refused: no DHCP range"},
 	{name: "2.7 an IPv6 node", do: commands{network("six", "fd00:1::/64"), inventory.AddGroup{Name: "g", OSImage: "compute", Network: "six"}, inventory.AddNodes{Group: "g", Names: []string{"a"}}}, is: `nodes.a.interfaces={"BOOTIF":{"6":"fd00:1::1"}}`},
 }
 

@@ -151,6 +151,29 @@ func TestNodesGetTheLowestFreeAddress(t *testing.T) {
 	}
 }
 
+// TestPreviewDisturbsNobody previews while commands are done; the race detector
+// looks on.
+func TestPreviewDisturbsNobody(t *testing.T) {
+	s := usual(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 50 {
+			s.Preview(inventory.Envelope{At: epoch, Command: inventory.AddNodes{Group: "compute"}})
+			if err := fsm.Check(s.View()); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for range 50 {
+		s.must(t, inventory.AddNodes{Group: "compute"})
+	}
+	<-done
+	if got := addressOf(s.View(), "node050"); got != "10.30.0.50" {
+		t.Errorf("node050 is at %s", got)
+	}
+}
+
 func addressOf(inv *inventory.Inventory, node string) string {
 	n, ok := inv.Node(node)
 	if !ok {
