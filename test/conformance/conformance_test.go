@@ -27,7 +27,7 @@ const desks = 2
 // wait are listed in docs/from-1.2.md.
 func TestConformance(t *testing.T) {
 	holdAll(t, "conf", slices.Concat(clusterChecks, networkChecks, imageChecks, groupChecks, interfaceChecks, nodeChecks,
-		deviceChecks, serveChecks, bootChecks, formChecks, errorChecks, bugChecks, moreBugChecks, nameChecks, textChecks))
+		deviceChecks, serveChecks, bootChecks, formChecks, errorChecks, wordChecks, bugChecks, moreBugChecks, nameChecks, textChecks))
 }
 
 // holdAll runs checks, as many at a time as there are desks.
