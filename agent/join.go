@@ -114,7 +114,7 @@ func newCluster(r api.InitRequest, httpPort int) (inventory.Cluster, error) {
 	c.Services = inventory.DefaultServices()
 	if r.User != "" {
 		if _, err := user.Lookup(r.User); err != nil {
-			return c, inventory.Errorf(inventory.KindInvalid, "cluster", "general", "No such user exists: '%s'", r.User)
+			return c, inventory.Errorf(inventory.KindInvalid, "cluster", "general", "No such user exists.\nError on creating the cluster: user '%s' is not known on this head", r.User)
 		}
 	}
 	if r.Path == "" {

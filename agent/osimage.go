@@ -55,7 +55,7 @@ func checkSite(name, path *string) error {
 	}
 	if name != nil {
 		if _, err := user.Lookup(*name); err != nil {
-			return bad("No such user exists: '%s'", *name)
+			return bad("No such user exists.\nError changing user: '%s' is not known on this head", *name)
 		}
 	}
 	if path != nil {
@@ -92,9 +92,9 @@ func kernelOf(name, tree, version string) (image.Kernel, error) {
 		if k.Version == version {
 			return k, nil
 		}
-		have = append(have, "'"+k.Version+"'")
+		have = append(have, k.Version)
 	}
-	return bad("Available kernels are [%s], not '%s'", strings.Join(have, ", "), version)
+	return bad("Available kernels are '[%s]', not '%s'", strings.Join(have, ", "), version)
 }
 
 // Kernels lists the kernels in the osimage's tree on this head, the newest

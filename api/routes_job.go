@@ -60,6 +60,10 @@ func job[R any](s *server, mux *http.ServeMux, path, summary string, do func(con
 			writeError(w, inventory.Errorf(inventory.KindDenied, "", "", "'%s' may not do this: %s", c.Name, mayDo(RoleAdmin)))
 			return
 		}
+		if dry, _ := r.Context().Value(dryRunKey{}).(bool); dry {
+			writeError(w, inventory.Errorf(inventory.KindInvalid, "", "", "this cannot be tried dry: nothing was done"))
+			return
+		}
 		var request R
 		if r.ContentLength != 0 {
 			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&request); err != nil {

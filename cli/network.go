@@ -47,11 +47,13 @@ func networkList(a *app) *cobra.Command {
 
 func networkShow(a *app) *cobra.Command {
 	var out output
-	var comment, reserved bool
+	var comment, reserved, all bool
 	c := named(&cobra.Command{
-		Use:     "show NAME",
-		Short:   "Show a network",
-		Example: "  luna network show cluster",
+		Use:   "show NAME",
+		Short: "Show a network, or who has its addresses",
+		Example: `  luna network show cluster
+  luna network show cluster --all
+  luna network show cluster -r`,
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			n, err := s.Network(ctx, s.name)
 			switch {
@@ -62,25 +64,27 @@ func networkShow(a *app) *cobra.Command {
 			case reserved:
 				return printOwners(ctx, s, n)
 			}
-			return out.print(s.stdout(), n, func() *table { return networkTable(n) })
+			return out.print(s.stdout(), n, func() *table { return networkTable(n, all) })
 		}),
 	})
 	out.show(c)
 	f := c.Flags()
+	f.BoolVarP(&all, "all", "a", false, "also what 1.2 did not have: the DHCP range, who answers there, how many leases are out")
+	modern(c, "all")
 	f.BoolVarP(&reserved, "reservedips", "r", false, "print who has which address, as IP:name; a reserved address has no name")
 	f.BoolVarP(&comment, "comment", "C", false, "print the comment")
 	c.MarkFlagsMutuallyExclusive("output", "raw", "reservedips", "comment")
 	return c
 }
 
-// networkTable has the rows of 1.2, and more where the network has DHCP.
-func networkTable(n api.Network) *table {
+// networkTable has the rows of 1.2; with all, those of DHCP too.
+func networkTable(n api.Network, all bool) *table {
 	fields := map[string]any{
 		"NETWORK": n.Network, "PREFIX": n.Prefix, "version": n.Version,
 		"ns_hostname": orNil(n.NSHostname), "ns_ip": orNil(n.NSIP), "include": n.Include, "rev_include": n.RevInclude,
 	}
-	if n.RangeStart != "" {
-		fields["dhcp_range_start"], fields["dhcp_range_end"] = n.RangeStart, n.RangeEnd
+	if all {
+		fields["dhcp_range_start"], fields["dhcp_range_end"] = orNil(n.RangeStart), orNil(n.RangeEnd)
 		fields["dhcp_holder"], fields["dhcp_leases"] = orNil(n.DHCPHolder), n.Leases
 	}
 	return showTable(n.Name, fields, n.Comment)

@@ -24,9 +24,6 @@ group. The names are printed, one a line.`,
 		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			r.Names = s.name
-			if s.given("name") && s.name == "" { // an empty variable of a script, not a name left out
-				return inventory.Errorf(inventory.KindInvalid, "node", "", "--name is empty: give a name, or leave the option out for the next free one")
-			}
 			var err error
 			if mac != "" {
 				if r.MAC, err = inventory.ParseMAC(mac); err != nil {

@@ -50,12 +50,15 @@ func osimageList(a *app) *cobra.Command {
 
 func osimageShow(a *app) *cobra.Command {
 	var out output
+	var all bool
 	c := named(&cobra.Command{
 		Use:   "show NAME",
-		Short: "Show an osimage and its packed versions",
-		Long: `Show an osimage and its packed versions, newest first. A version is replicating
-until enough heads hold it, then ready; the one that nodes get now boots.`,
+		Short: "Show an osimage, or its packed versions",
+		Long: `Show an osimage. With --all its packed versions are there too, newest first. A
+version is replicating until enough heads hold it, then ready; the one that nodes
+get now boots.`,
 		Example: `  luna osimage show compute
+  luna osimage show compute --all
   luna osimage show compute --kernver`,
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			o, err := s.OSImage(ctx, s.name)
@@ -73,11 +76,13 @@ until enough heads hold it, then ready; the one that nodes get now boots.`,
 					return writeText(s.stdout(), value)
 				}
 			}
-			return out.print(s.stdout(), o, func() *table { return osimageTable(o) })
+			return out.print(s.stdout(), o, func() *table { return osimageTable(o, all) })
 		}),
 	})
 	out.show(c)
 	f := c.Flags()
+	f.BoolVarP(&all, "all", "a", false, "also what 1.2 did not have: the versions")
+	modern(c, "all")
 	f.BoolP("path", "p", false, "print the path of the tree")
 	f.BoolP("kernver", "k", false, "print the kernels of the tree on this head; <= marks the one that is packed")
 	f.Bool("kernopts", false, "print the kernel options (-o alone does as well)")
@@ -111,8 +116,8 @@ func printKernels(ctx context.Context, s *session, o api.OSImage) error {
 	return err
 }
 
-// osimageTable has the rows of 1.2, and the versions where there are any.
-func osimageTable(o api.OSImage) *table {
+// osimageTable has the rows of 1.2; with all, the versions too.
+func osimageTable(o api.OSImage, all bool) *table {
 	fields := map[string]any{
 		"path": o.Path, "kernver": o.KernVer, "kernopts": o.KernOpts, "kernmodules": o.KernModules,
 		"dracutmodules": o.DracutModules, "grab_exclude_list": o.GrabExcludeList, "grab_filesystems": o.GrabFilesystems,
@@ -121,8 +126,8 @@ func osimageTable(o api.OSImage) *table {
 	if o.Tarball != nil {
 		fields["tarball"], fields["torrent"] = o.Tarball, o.Torrent
 	}
-	if len(o.Versions) > 0 {
-		fields["versions"] = versionsCell(o.Versions)
+	if all {
+		fields["versions"] = orNil(versionsCell(o.Versions))
 	}
 	return showTable(o.Name, fields, o.Comment)
 }
