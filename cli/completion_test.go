@@ -53,6 +53,10 @@ PS1='READY '
 `
 )
 
+// quickExit keeps a program with the race detector from sleeping for a second at
+// its end.
+const quickExit = "GORACE=atexit_sleep_ms=0"
+
 // startShell starts a shell that reads what it does first from a file of that
 // name in an empty home.
 func startShell(t *testing.T, command, rc, text string) *terminal {
@@ -63,7 +67,7 @@ func startShell(t *testing.T, command, rc, text string) *terminal {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "script", "-q", "-e", "-c", command, "/dev/null")
-	cmd.Env = append(os.Environ(), "HOME="+home, "ZDOTDIR="+home, "TERM=dumb", "HISTFILE=", "INPUTRC=/dev/null")
+	cmd.Env = append(os.Environ(), "HOME="+home, "ZDOTDIR="+home, "TERM=dumb", "HISTFILE=", "INPUTRC=/dev/null", quickExit)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +179,7 @@ func TestFishCompletes(t *testing.T) {
 		"luna node add --group=": "--group=compute --group=login",
 	} {
 		cmd := exec.CommandContext(t.Context(), "fish", "--no-config", "-c", "luna completion fish | source; complete -C "+"'"+line+"'")
-		cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+		cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), quickExit)
 		out, err := cmd.CombinedOutput()
 		if got := strings.Join(strings.Fields(string(out)), " "); err != nil || got != want {
 			t.Errorf("%q gets %q, %v; want %q", line, got, err, want)
