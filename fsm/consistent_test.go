@@ -114,6 +114,10 @@ func consistent(inv *inventory.Inventory) error {
 	if err != nil {
 		return err
 	}
+	return s.consistent()
+}
+
+func (s *state) consistent() error {
 	for _, check := range []func() error{s.checkNames, s.checkIDs, s.checkReferences, s.checkAddresses, s.checkRanges} {
 		if err := check(); err != nil {
 			return err
