@@ -76,6 +76,10 @@ func readDocument(s *session, file string) (*docFile, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseDocument(name, b)
+}
+
+func parseDocument(name string, b []byte) (*docFile, error) {
 	d := newDocFile(name)
 	if json.Valid(b) {
 		d.json = b
@@ -206,10 +210,14 @@ func (d *docFile) explain(err error) error {
 type documentReader struct {
 	*docFile
 	values int // read so far
+	depth  int // of the one that is being read
 }
 
-// maxValues bounds what aliases can make of a small file.
-const maxValues = 20_000_000
+// What aliases can make of a small file is bounded in number and depth.
+const (
+	maxValues = 2_000_000 // 80,000 nodes
+	maxDepth  = 50
+)
 
 func (r *documentReader) bad(n *yaml.Node, format string, args ...any) (any, error) {
 	return nil, badFile("%s:%d: %s", r.name, n.Line, fmt.Sprintf(format, args...))
@@ -220,8 +228,10 @@ func (r *documentReader) value(n *yaml.Node, t reflect.Type) (any, error) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	if r.values++; r.values > maxValues {
-		return r.bad(n, "the document is too large")
+	r.depth++
+	defer func() { r.depth-- }()
+	if r.values++; r.values > maxValues || r.depth > maxDepth {
+		return r.bad(n, "the document is too large or too deep")
 	}
 	t = plainType(t)
 	switch n.Kind {
