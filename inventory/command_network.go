@@ -15,7 +15,7 @@ func (c AddNetwork) Validate() error {
 		return err
 	}
 	if c.NSHostname != "" {
-		if err := CheckName("name server", c.NSHostname); err != nil {
+		if err := checkNameServer(c.Name, c.NSHostname); err != nil {
 			return err
 		}
 	}
@@ -38,7 +38,7 @@ type ChangeNetwork struct {
 
 func (c ChangeNetwork) Validate() error {
 	if c.NSHostname != nil && *c.NSHostname != "" {
-		if err := CheckName("name server", *c.NSHostname); err != nil {
+		if err := checkNameServer(c.Name, *c.NSHostname); err != nil {
 			return err
 		}
 	}

@@ -69,7 +69,10 @@ func (c ChangeNodes) Validate() error {
 			return err
 		}
 	}
-	return checkTexts("node", c.Names[0], c.Port, c.Comment)
+	if err := checkPort(c.Names[0], c.Port); err != nil {
+		return err
+	}
+	return checkTexts("node", c.Names[0], c.Comment)
 }
 
 func (c ChangeNodes) checkAddresses() error {

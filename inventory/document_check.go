@@ -164,5 +164,8 @@ func (d NodeDoc) validate(name string) error {
 			return err
 		}
 	}
-	return checkTexts("node", name, d.Port.Value, d.Comment.Value)
+	if err := checkPort(name, d.Port.Value); err != nil {
+		return err
+	}
+	return checkTexts("node", name, d.Comment.Value)
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 // MaxScript bounds a script and any other long text, in bytes: state is held in
@@ -50,6 +51,23 @@ func checkPath(image, path string) error {
 func checkKernopts(image, opts string) error {
 	if strings.ContainsAny(opts, "\n\r\x00") {
 		return invalid("osimage", image, "the kernel options must be one line")
+	}
+	return nil
+}
+
+// checkNameServer refuses what cannot name the name server of a network.
+func checkNameServer(network, name string) error {
+	if err := CheckName("name server", name); err != nil {
+		return invalid("network", network, "%v", err)
+	}
+	return nil
+}
+
+// checkPort refuses what cannot be the name or the number of a switch's port:
+// it is compared with what the switch says, and stands in one cell of a table.
+func checkPort(node string, port *string) error {
+	if port != nil && (len(*port) > 255 || strings.ContainsFunc(*port, func(r rune) bool { return !unicode.IsPrint(r) })) {
+		return invalid("node", node, "%q cannot be a switch's port: it is one line of at most 255 characters", *port)
 	}
 	return nil
 }
