@@ -159,60 +159,13 @@ func setCluster(tx *inventory.Tx, c inventory.ChangeCluster) error {
 }
 
 func rename(tx *inventory.Tx, c inventory.Rename) error {
-	var o any
-	var taken bool
-	switch c.Object {
-	case "network":
-		if old, ok := tx.Network(c.Name); ok {
-			n := *old
-			n.Name, o = c.NewName, &n
-		}
-		_, taken = tx.Network(c.NewName)
-	case "osimage":
-		if old, ok := tx.OSImage(c.Name); ok {
-			n := *old
-			n.Name, o = c.NewName, &n
-		}
-		_, taken = tx.OSImage(c.NewName)
-	case "group":
-		if old, ok := tx.Group(c.Name); ok {
-			n := *old
-			n.Name, o = c.NewName, &n
-		}
-		_, taken = tx.Group(c.NewName)
-	case "bmcsetup":
-		if old, ok := tx.BMCSetup(c.Name); ok {
-			n := *old
-			n.Name, o = c.NewName, &n
-		}
-		_, taken = tx.BMCSetup(c.NewName)
-	case "switch":
-		if old, ok := tx.Switch(c.Name); ok {
-			n := *old
-			n.Name, o = c.NewName, &n
-		}
-		_, taken = tx.Switch(c.NewName)
-	case "otherdev":
-		if old, ok := tx.OtherDev(c.Name); ok {
-			n := *old
-			n.Name, o = c.NewName, &n
-		}
-		_, taken = tx.OtherDev(c.NewName)
-	case "node":
-		if old, ok := tx.Node(c.Name); ok {
-			n := *old
-			n.Name, o = c.NewName, &n
-		}
-		_, taken = tx.Node(c.NewName)
-	default:
-		return inventory.Errorf(inventory.KindInvalid, c.Object, c.Name, "a %s cannot be renamed", c.Object)
-	}
-	if o == nil {
+	o := tx.Named(c.Object, c.Name)
+	switch {
+	case o == nil:
 		return inventory.NotFound(c.Object, c.Name)
-	}
-	if taken {
+	case tx.Named(c.Object, c.NewName) != nil:
 		return inventory.Errorf(inventory.KindRefused, c.Object, c.Name, "Object '%s' exists already", c.NewName)
 	}
-	tx.Put(o)
+	tx.Put(inventory.Renamed(o, c.NewName))
 	return nil
 }

@@ -41,7 +41,7 @@ func undoChange(tx *inventory.Tx, c inventory.UndoChange) error {
 			was = append(was, before)
 		}
 		if after != nil {
-			now := current(tx, change.Object, change.ID)
+			now := tx.WithID(change.Object, change.ID)
 			is, made[now] = append(is, now), before == nil
 		}
 	}
@@ -64,7 +64,7 @@ func undoChange(tx *inventory.Tx, c inventory.UndoChange) error {
 
 // unchanged refuses where an object is not as the entry left it.
 func unchanged(tx *inventory.Tx, change inventory.Change, after any, e *inventory.Entry) error {
-	now := current(tx, change.Object, change.ID)
+	now := tx.WithID(change.Object, change.ID)
 	if now == nil && after == nil || now != nil && after != nil && bytes.Equal(inventory.Record(now), inventory.Record(after)) {
 		return nil
 	}
@@ -77,36 +77,6 @@ func unchanged(tx *inventory.Tx, change inventory.Change, after any, e *inventor
 	}
 	return inventory.Errorf(inventory.KindRefused, "log", strconv.FormatUint(e.ID, 10),
 		"entry %d cannot be undone: %s '%s' was changed since%s: undo that first, or change it by hand", e.ID, change.Object, change.Name, by)
-}
-
-// current gives the object as it is now, nil where there is none.
-func current(tx *inventory.Tx, object string, id inventory.ID) any {
-	switch object {
-	case "cluster":
-		return found(tx.Cluster())
-	case "network":
-		return found(tx.NetworkByID(id))
-	case "osimage":
-		return found(tx.OSImageByID(id))
-	case "bmcsetup":
-		return found(tx.BMCSetupByID(id))
-	case "group":
-		return found(tx.GroupByID(id))
-	case "switch":
-		return found(tx.SwitchByID(id))
-	case "otherdev":
-		return found(tx.OtherDevByID(id))
-	case "node":
-		return found(tx.NodeByID(id))
-	}
-	return nil
-}
-
-func found[T any](o *T, ok bool) any {
-	if !ok {
-		return nil
-	}
-	return o
 }
 
 // takeOut takes an object away, so that its name and its MAC address are free
@@ -184,43 +154,14 @@ func rehome(tx *inventory.Tx, n *inventory.Network) {
 
 // nameFree refuses to restore an object whose name another one has by now.
 func nameFree(tx *inventory.Tx, o any) error {
-	var object, name string
-	var other inventory.ID
-	switch o := o.(type) {
-	case *inventory.Network:
-		if has, ok := tx.Network(o.Name); ok && has.ID != o.ID {
-			object, name, other = "network", o.Name, has.ID
-		}
-	case *inventory.OSImage:
-		if has, ok := tx.OSImage(o.Name); ok && has.ID != o.ID {
-			object, name, other = "osimage", o.Name, has.ID
-		}
-		if err := pathFree(tx, o.Name, o.Path); err != nil {
-			return err
-		}
-	case *inventory.BMCSetup:
-		if has, ok := tx.BMCSetup(o.Name); ok && has.ID != o.ID {
-			object, name, other = "bmcsetup", o.Name, has.ID
-		}
-	case *inventory.Group:
-		if has, ok := tx.Group(o.Name); ok && has.ID != o.ID {
-			object, name, other = "group", o.Name, has.ID
-		}
-	case *inventory.Switch:
-		if has, ok := tx.Switch(o.Name); ok && has.ID != o.ID {
-			object, name, other = "switch", o.Name, has.ID
-		}
-	case *inventory.OtherDev:
-		if has, ok := tx.OtherDev(o.Name); ok && has.ID != o.ID {
-			object, name, other = "otherdev", o.Name, has.ID
-		}
-	case *inventory.Node:
-		if has, ok := tx.Node(o.Name); ok && has.ID != o.ID {
-			object, name, other = "node", o.Name, has.ID
+	object, id, name := inventory.Identify(o)
+	if has := tx.Named(object, name); has != nil {
+		if _, other, _ := inventory.Identify(has); other != id {
+			return fmt.Errorf("another %s is called '%s' now", object, name)
 		}
 	}
-	if other != 0 {
-		return fmt.Errorf("another %s is called '%s' now", object, name)
+	if image, ok := o.(*inventory.OSImage); ok {
+		return pathFree(tx, image.Name, image.Path)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package inventory
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -133,4 +134,9 @@ type Rename struct {
 	NewName string `json:"newname" doc:"a name that no object of the type has"`
 }
 
-func (c Rename) Validate() error { return CheckName(c.Object, c.NewName) }
+func (c Rename) Validate() error {
+	if !slices.Contains([]string{tNetwork, tOSImage, tBMCSetup, tGroup, tSwitch, tOtherDev, tNode}, c.Object) {
+		return invalid(c.Object, c.Name, "a %s cannot be renamed", c.Object)
+	}
+	return CheckName(c.Object, c.NewName)
+}

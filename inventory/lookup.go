@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"fmt"
 	"iter"
 	"math"
 	"net/netip"
@@ -222,6 +223,94 @@ func (inv *Inventory) LeaseAt(a netip.Addr) (*Lease, bool) {
 
 // Leases lists all leases, by network and MAC.
 func (inv *Inventory) Leases() iter.Seq[*Lease] { return each[Lease](inv, tLease, "id") }
+
+// Named gives an object by its type and its name, as a *Network, *OSImage,
+// *BMCSetup, *Group, *Switch, *OtherDev or *Node; nil where there is none, or no
+// such type.
+func (inv *Inventory) Named(object, name string) any {
+	switch object {
+	case tNetwork:
+		return found(inv.Network(name))
+	case tOSImage:
+		return found(inv.OSImage(name))
+	case tBMCSetup:
+		return found(inv.BMCSetup(name))
+	case tGroup:
+		return found(inv.Group(name))
+	case tSwitch:
+		return found(inv.Switch(name))
+	case tOtherDev:
+		return found(inv.OtherDev(name))
+	case tNode:
+		return found(inv.Node(name))
+	}
+	return nil
+}
+
+// WithID gives an object by its type and its ID, like Named. The cluster, of
+// which there is one, has ID 0.
+func (inv *Inventory) WithID(object string, id ID) any {
+	switch object {
+	case tCluster:
+		return found(inv.Cluster())
+	case tNetwork:
+		return found(inv.NetworkByID(id))
+	case tOSImage:
+		return found(inv.OSImageByID(id))
+	case tBMCSetup:
+		return found(inv.BMCSetupByID(id))
+	case tGroup:
+		return found(inv.GroupByID(id))
+	case tSwitch:
+		return found(inv.SwitchByID(id))
+	case tOtherDev:
+		return found(inv.OtherDevByID(id))
+	case tNode:
+		return found(inv.NodeByID(id))
+	}
+	return nil
+}
+
+// found makes nil of what was not found: a nil *T in an any is not nil.
+func found[T any](o *T, ok bool) any {
+	if !ok {
+		return nil
+	}
+	return o
+}
+
+// Renamed gives a copy of an object that Named gave, under another name.
+func Renamed(o any, name string) any {
+	switch o := o.(type) {
+	case *Network:
+		return changed(*o, func(c *Network) { c.Name = name })
+	case *OSImage:
+		return changed(*o, func(c *OSImage) { c.Name = name })
+	case *BMCSetup:
+		return changed(*o, func(c *BMCSetup) { c.Name = name })
+	case *Group:
+		return changed(*o, func(c *Group) { c.Name = name })
+	case *Switch:
+		return changed(*o, func(c *Switch) { c.Name = name })
+	case *OtherDev:
+		return changed(*o, func(c *OtherDev) { c.Name = name })
+	case *Node:
+		return changed(*o, func(c *Node) { c.Name = name })
+	}
+	panic(fmt.Sprintf("inventory: %T has no name of its own", o))
+}
+
+// changed gives a pointer to the copy, changed.
+func changed[T any](c T, change func(*T)) *T {
+	change(&c)
+	return &c
+}
+
+// Identify gives type, ID and name of an object of the state.
+func Identify(o any) (object string, id ID, name string) {
+	id, name, _ = recorded(o)
+	return tableOf(o), id, name
+}
 
 // Owner tells who has the address.
 func (inv *Inventory) Owner(a netip.Addr) (*Owner, bool) {
