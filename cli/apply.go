@@ -16,8 +16,7 @@ import (
 )
 
 func exportCommand(a *app) *cobra.Command {
-	var file string
-	var masked bool
+	format, file, masked := formatYAML, "", false
 	c := &cobra.Command{
 		Use:   "export [-f FILE]",
 		Short: "Write the whole inventory as a YAML document",
@@ -38,9 +37,9 @@ the state of a node, is not in it, nor are the trees and versions of osimages.`,
 				if !masked && readByOthers(s.stdout()) {
 					s.warn("others can read this file, and the passwords of the BMCs that it holds: use --file, or --no-secrets")
 				}
-				return writeYAML(s.stdout(), d)
+				return writeDocument(s.stdout(), format, d)
 			}
-			if err := writeDocument(file, d); err != nil {
+			if err := writeDocumentFile(file, format, d); err != nil {
 				return fmt.Errorf("cannot write the inventory to %s: %w", file, err)
 			}
 			if !masked {
@@ -50,6 +49,7 @@ the state of a node, is not in it, nor are the trees and versions of osimages.`,
 		}),
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "write it to this file")
+	c.Flags().VarP(choice{&format, []string{formatYAML, formatJSON}}, "output", "o", "format of the document")
 	c.Flags().BoolVar(&masked, "no-secrets", false, "leave the passwords out; apply then keeps those that there are")
 	return c
 }
@@ -65,9 +65,16 @@ func readByOthers(w io.Writer) bool {
 	return err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o077 != 0
 }
 
-// writeDocument writes a file whole or not at all, and what is no plain file,
-// such as a pipe, as it comes.
-func writeDocument(file string, d inventory.Document) error {
+func writeDocument(w io.Writer, format string, d inventory.Document) error {
+	if format == formatJSON {
+		return writeJSON(w, d)
+	}
+	return writeYAML(w, d)
+}
+
+// writeDocumentFile writes a file whole or not at all, and what is no plain
+// file, such as a pipe, as it comes.
+func writeDocumentFile(file, format string, d inventory.Document) error {
 	if real, err := filepath.EvalSymlinks(file); err == nil {
 		file = real
 	}
@@ -78,7 +85,7 @@ func writeDocument(file string, d inventory.Document) error {
 			return err
 		}
 		defer f.Close()
-		return writeYAML(f, d)
+		return writeDocument(f, format, d)
 	}
 	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-") // mode 0600
 	if err != nil {
@@ -86,7 +93,7 @@ func writeDocument(file string, d inventory.Document) error {
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	if err := writeYAML(f, d); err != nil {
+	if err := writeDocument(f, format, d); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {

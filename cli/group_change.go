@@ -78,8 +78,11 @@ func (g *groupChanges) do(ctx context.Context, s *session) error {
 			edits++
 		}
 	}
-	if edits > 1 {
+	switch {
+	case edits > 1:
 		return refusef("group", s.name, "Only one element can be edited")
+	case edits == 0 && g.editor.clear:
+		return usagef("argument --clear: it needs the text to erase, such as --partscript")
 	}
 	actions, err := g.actions(s)
 	if err != nil {

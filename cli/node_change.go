@@ -131,6 +131,9 @@ is that of the first node; each further one gets the next.
 }
 
 func (n *nodeChanges) do(ctx context.Context, s *session) error {
+	if n.editor.clear && !n.comment {
+		return usagef("argument --clear: it needs the text to erase: --comment")
+	}
 	r := n.ChangeNodes
 	r.LocalBoot, r.SetupBMC, r.Service = ifGiven(s, "localboot", n.localboot), ifGiven(s, "setupbmc", n.setupbmc), ifGiven(s, "service", n.service)
 	var err error
