@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -29,7 +30,18 @@ func TestMain(m *testing.M) {
 	if tree := os.Getenv("LUNA_TEST_LCHROOT"); tree != "" {
 		os.Exit(lchroot(tree))
 	}
+	heedSignals()
 	os.Exit(m.Run())
+}
+
+// heedSignals lets the processes of tests hear signals that this one was started to ignore, by nohup
+// or by a shell that has it run beside others: a program inherits deafness, but not a handler.
+func heedSignals() {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 }
 
 // lchroot is what this program does in the place of a command lchroot, for tests that need a process
