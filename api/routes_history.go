@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/clustervision/luna/inventory"
 )
@@ -95,6 +98,14 @@ func (s *server) history() {
 		}
 		return s.write(ctx, inventory.ApplyDocument{Document: d, Prune: in.Prune})
 	})
+	describeDocument(s.api.OpenAPI())
+}
+
+// describeDocument puts the shape of a document into the description of the
+// request that takes one: the library sees only that it is read raw.
+func describeDocument(o *huma.OpenAPI) {
+	post := o.Paths["/v1/document"].Post
+	post.RequestBody.Content["application/json"].Schema = o.Components.Schemas.Schema(reflect.TypeFor[inventory.Document](), true, "Document")
 }
 
 // readDocument is strict: a field that is misspelt must not be passed over.

@@ -20,6 +20,7 @@ type Written struct {
 type Change struct {
 	Object string `json:"object" doc:"its type"`
 	Name   string `json:"name"`
+	Was    string `json:"was,omitempty" doc:"its name before, where it was renamed"`
 	Before any    `json:"before" doc:"null where there was none"`
 	After  any    `json:"after" doc:"null where there is none any more"`
 }
@@ -33,7 +34,13 @@ func changesOf(before, after *inventory.Inventory, changes []inventory.Change, s
 		if !secrets {
 			was, is = maskPassword(was, is)
 		}
-		list = append(list, Change{Object: c.Object, Name: c.Name, Before: was, After: is})
+		change := Change{Object: c.Object, Name: c.Name, Before: was, After: is}
+		if old, _, ok := c.Objects(); ok && old != nil {
+			if _, _, name := inventory.Identify(old); name != c.Name {
+				change.Was = name
+			}
+		}
+		list = append(list, change)
 	}
 	return list
 }

@@ -130,6 +130,11 @@ func reportDHCP(ctx context.Context, s *session, out *output, off bool) error {
 	if len(with) == 0 && !off {
 		return refusef("cluster", "general", "Network range should be specified: no network has DHCP yet; give --network, --start_ip and --end_ip")
 	}
+	for _, n := range with {
+		if n.DHCPHolder == "" && !s.DryRun {
+			s.warn("no head answers DHCP on network '%s' now: none that is alive has an address in it", n.Name)
+		}
+	}
 	return out.print(s.stdout(), with, func() *table { return dhcpTable(with) })
 }
 

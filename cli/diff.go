@@ -231,7 +231,7 @@ func deltasOf(c api.Change, order []string) []delta {
 	}
 	if c.Before != nil && len(list) == 0 {
 		// A document does not tell an object's own name, so only that can differ.
-		list = append(list, delta{path: "name", was: "(another)", is: c.Name})
+		list = append(list, delta{path: "name", was: c.Was, is: c.Name})
 	}
 	return list
 }

@@ -27,6 +27,11 @@ func change(t testing.TB, object, name, before, after string) api.Change {
 	return c
 }
 
+func renamed(c api.Change, was string) api.Change {
+	c.Was = was
+	return c
+}
+
 func TestPrintChanges(t *testing.T) {
 	each := func(n int, of func(i int) api.Change) []api.Change {
 		list := make([]api.Change, n)
@@ -113,11 +118,11 @@ node n[1-3]
 `},
 		{"tags and other lists", append(each(2, func(i int) api.Change {
 			return change(t, "node", fmt.Sprintf("n%d", i), fmt.Sprintf(`{"tags":["a%d","b"]}`, i), fmt.Sprintf(`{"tags":["a%d","c","d"]}`, i))
-		}), change(t, "network", "x", `{"reservedips":[]}`, `{"reservedips":null}`), change(t, "network", "y", `{"reservedips":[]}`, `{"reservedips":["10.0.0.1"]}`)), `
+		}), renamed(change(t, "network", "x", `{"reservedips":[]}`, `{"reservedips":null}`), "w"), change(t, "network", "y", `{"reservedips":[]}`, `{"reservedips":["10.0.0.1"]}`)), `
 node n[1-2]
     tags: -b +c +d
 network x
-    name: (another) -> x
+    name: w -> x
 network y
     reservedips: +10.0.0.1
 `},

@@ -339,8 +339,8 @@ func setRange(tx *inventory.Tx, c inventory.SetRange) error {
 	if n.Prefix.Addr().Is6() {
 		return refuse("network '%s' is IPv6: DHCP is served on IPv4 networks only", n.Name)
 	}
-	if !attached(tx, &n) {
-		return refuse("no head has an address in network '%s' (%s), so none could answer DHCP there", n.Name, n.Prefix)
+	if c, _ := tx.Cluster(); !attached(tx, &n) && !n.Prefix.Contains(c.FrontendAddress) {
+		return refuse("neither a head nor the frontend has an address in network '%s' (%s), so none could answer DHCP there", n.Name, n.Prefix)
 	}
 	if err := rangeFree(tx, &n); err != nil {
 		return err

@@ -187,7 +187,7 @@ var conformance = []check{
 	{name: "53 and in one", do: commands{device("box", "ipmi", "10.31.0.9"), inventory.ChangeOtherDevs{Names: []string{"box"}, Network: "cluster", Addr: addr("10.30.0.9")}, inventory.ChangeOtherDevs{Names: []string{"box"}, Network: "ipmi", Detach: true}}, is: `otherdevs.box.connected={"cluster":"10.30.0.9"}`},
 	{name: "53 B6 a device at a used address", nodes: 1, do: commands{device("box", "ipmi", "10.31.0.9"), inventory.ChangeOtherDevs{Names: []string{"box"}, Network: "ipmi", Addr: addr("10.31.0.1")}}, refused: "refused: taken by node 'node001'"},
 	{name: "54 a network alone", do: commands{device("box", "ipmi", "10.31.0.9"), inventory.ChangeOtherDevs{Names: []string{"box"}, Network: "ipmi"}}, is: `otherdevs.box.connected={"ipmi":"10.31.0.9"}`},
-	{name: "55 no head there", do: commands{makedhcp("ipmi", "10.31.0.100", "10.31.0.110")}, refused: "refused: no head has an address"},
+	{name: "55 no head there", do: commands{makedhcp("ipmi", "10.31.0.100", "10.31.0.110")}, refused: "refused: neither a head nor the frontend has an address"},
 	{name: "55 reversed", do: commands{makedhcp("cluster", "10.30.128.9", "10.30.128.1")}, refused: "refused: Wrong range definition"},
 	{name: "55 the first outside", do: commands{makedhcp("cluster", "10.29.128.1", "10.30.128.9")}, refused: "refused: is no address of network 'cluster'"},
 	{name: "55 the last outside", do: commands{makedhcp("cluster", "10.30.128.1", "10.31.0.9")}, refused: "refused: is no address of network 'cluster'"},

@@ -99,7 +99,7 @@ func TestRefusals(t *testing.T) {
 		{"range reversed", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.30.0.9"), End: a("10.30.0.1")}}, inventory.KindRefused, "Wrong range"},
 		{"range over a node", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.30.0.1"), End: a("10.30.0.9")}}, inventory.KindRefused, "node 'node001'"},
 		{"range over a head", inventory.SetRange{Network: "cluster", Range: inventory.AddrRange{Start: a("10.30.255.1"), End: a("10.30.255.254")}}, inventory.KindRefused, "head 'h1'"},
-		{"range without a head", inventory.SetRange{Network: "ipmi", Range: inventory.AddrRange{Start: a("10.31.0.1"), End: a("10.31.0.9")}}, inventory.KindRefused, "no head"},
+		{"range without a head", inventory.SetRange{Network: "ipmi", Range: inventory.AddrRange{Start: a("10.31.0.1"), End: a("10.31.0.9")}}, inventory.KindRefused, "neither a head nor the frontend"},
 		{"group of no image", inventory.AddGroup{Name: "g", OSImage: "nix", Network: "cluster"}, inventory.KindNotFound, "Object 'nix' of type 'osimage' does not exist"},
 		{"image path twice", inventory.AddOSImage{Name: "i", Path: "/images/compute"}, inventory.KindInvalid, "Path belongs to osimage 'compute'"},
 		{"node exists", inventory.AddNodes{Group: "compute", Names: []string{"node009", "node001"}}, inventory.KindExists, "'node001' is already created"},
