@@ -132,8 +132,14 @@ func TestFailingScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkTree(t, cfg.Root)
-	want := append([]string{"request", "prescript", "partscript", "partscript!"}, goodStages...)
-	if diff := cmp.Diff(want, s.stages()); diff != "" {
+	// That it begins may be overtaken by that it failed: a report of the same
+	// stage takes the place of one that has not gone out yet.
+	got := slices.Clone(s.stages())
+	if at := slices.Index(got, "partscript!"); at > 0 && got[at-1] == "partscript" {
+		got = slices.Delete(got, at-1, at)
+	}
+	want := append([]string{"request", "prescript", "partscript!"}, goodStages...)
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("stages (-want +got):\n%s", diff)
 	}
 	message := strings.Split(s.failure(), "\n")
