@@ -83,7 +83,7 @@ func malformed(status int, message string, errs ...error) huma.StatusError {
 		r.Kind = inventory.KindInternal
 	}
 	for _, err := range errs {
-		if d, ok := err.(huma.ErrorDetailer); ok { //nolint:errorlint // an interface of the library, never wrapped
+		if d, ok := err.(huma.ErrorDetailer); ok {
 			r.Text += fmt.Sprintf("; %s: %s", d.ErrorDetail().Location, d.ErrorDetail().Message)
 		} else if err != nil {
 			r.Text += "; " + err.Error()

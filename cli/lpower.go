@@ -143,7 +143,7 @@ func (p *power) run(ctx context.Context, s *session, selection string) error {
 		for i := range bays {
 			bays[i].done = true
 		}
-		told = p.tell(s, bays, told)
+		p.tell(s, bays, told)
 	default:
 		for i, o := range bmc.Each(ctx, targets, p.op, bmc.Options{Parallel: p.parallel, Timeout: p.timeout}) {
 			bays[bayOf[i]].said, bays[bayOf[i]].done = o, true

@@ -8,7 +8,7 @@ import (
 // What 1.2 gave a bmcsetup and a switch that were not told otherwise.
 const (
 	DefaultBMCUser     = "ladmin"
-	DefaultBMCPassword = "ladmin" //nolint:gosec // G101: 1.2's default, kept by design; `luna bmcsetup add` warns of it
+	DefaultBMCPassword = "ladmin" // 1.2's default, kept: `luna bmcsetup add` warns of it
 	DefaultBMCUserID   = 3
 	DefaultBMCChannel  = 1
 	DefaultSwitchRead  = "public"
