@@ -134,10 +134,14 @@ func (a *Agent) Forwarded(ctx context.Context, data []byte) (api.Applied, error)
 		return api.Applied{}, inventory.Errorf(inventory.KindInvalid, "", "", "%v", err)
 	}
 	applied, err := m.apply(ctx, data)
-	if err != nil {
-		return api.Applied{}, m.explain(err)
+	if err == nil {
+		return applied, nil
 	}
-	return applied, nil
+	if ctx.Err() != nil && !errors.Is(err, consensus.ErrOutcomeUnknown) {
+		// This head ends, whatever ended it: who asked finds the next leader.
+		return api.Applied{}, inventory.Errorf(inventory.KindUnavailable, "head", m.cfg.Name, "head '%s' is stopping: %v", m.cfg.Name, err)
+	}
+	return api.Applied{}, m.explain(err)
 }
 
 // explain says in an administrator's words why a write did not go through.
