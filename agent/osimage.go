@@ -34,8 +34,8 @@ func (a *Agent) Prepare(_ context.Context, c inventory.Command) (inventory.Comma
 	return c, nil
 }
 
-// hostname gives this machine's name as a name server is called: short, and
-// without the number of a head where the name without it resolves too.
+// hostname gives this machine's short name, by which its name server is called;
+// "" where it cannot be one.
 func hostname() string {
 	name, err := os.Hostname()
 	if err != nil {
