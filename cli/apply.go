@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -87,19 +88,11 @@ func writeDocumentFile(file, format string, d inventory.Document) error {
 		defer f.Close()
 		return writeDocument(f, format, d)
 	}
-	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-") // mode 0600
-	if err != nil {
+	var text bytes.Buffer
+	if err := writeDocument(&text, format, d); err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if err := writeDocument(f, format, d); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), file)
+	return replaceFile(file, text.String(), 0o600)
 }
 
 // applying is how a document is applied, or compared.
