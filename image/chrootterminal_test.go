@@ -45,7 +45,9 @@ type terminal struct {
 func startTerminal(t *testing.T, command string, env ...string) *terminal {
 	t.Helper()
 	needRoot(t, "script")
-	cmd := exec.CommandContext(t.Context(), "script", "-q", "-e", "-c", command, "/dev/null")
+	// script has the person's $SHELL run the command; exec leaves no shell there that heeds Ctrl-C itself,
+	// as dash does and bash does not.
+	cmd := exec.CommandContext(t.Context(), "script", "-q", "-e", "-c", "exec "+command, "/dev/null")
 	cmd.Env = append(os.Environ(), env...)
 	in, err := cmd.StdinPipe()
 	must(t, err)
