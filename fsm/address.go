@@ -160,11 +160,16 @@ func assign(of map[inventory.ID]inventory.Addresses, iface inventory.ID, a inven
 // allocator gives free addresses of networks, the lowest first.
 type allocator struct {
 	tx   *inventory.Tx
-	used map[netip.Addr]bool // the frontend's and the heads' own addresses
+	used map[netip.Addr]bool // the frontend's and the heads' own addresses, and those that may not be offered yet
 }
 
 func newAllocator(tx *inventory.Tx) *allocator {
 	a := &allocator{tx: tx, used: map[netip.Addr]bool{}}
+	if tx.Held() {
+		for r := range tx.RetiredAddresses() {
+			a.used[r.Addr] = true
+		}
+	}
 	if c, ok := tx.Cluster(); ok {
 		a.used[c.FrontendAddress] = true
 	}

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/clustervision/luna/inventory"
 )
@@ -93,20 +94,43 @@ func dispatchMesh(tx *inventory.Tx, e inventory.Envelope) (any, error) {
 	case inventory.RecordStatus:
 		return nil, recordStatus(tx, c)
 	case inventory.CreateInvite:
-		return nil, createInvite(tx, c)
+		return nil, createInvite(tx, c, now(tx, e, c.Invite.Created))
 	case inventory.AdmitHead:
-		return admitHead(tx, c)
+		return admitHead(tx, c, now(tx, e, c.At))
 	case inventory.UpdateHead:
 		return nil, updateHead(tx, c)
 	case inventory.RemoveHead:
 		return nil, removeHead(tx, c)
 	case inventory.AssignDuties:
 		return nil, assignDuties(tx, c)
+	case inventory.ChangeHead:
+		return nil, changeHead(tx, c)
+	case inventory.AdoptCluster:
+		return adoptCluster(tx, c)
+	case inventory.Advance:
+		tx.Pass(c.Elapsed, c.Held)
+		tx.Release(c.Applied)
+		return nil, nil
 	case inventory.LeaseAddress:
-		return leaseAddress(tx, c)
+		return leaseAddress(tx, c, now(tx, e, c.At))
 	default:
 		panic(fmt.Sprintf("fsm: command %T has no case: upgrade luna on this head", c))
 	}
+}
+
+// moment is when a command is done, by the clock that its rules go by.
+type moment struct {
+	at time.Time
+	// more is what must be added to a time that is to last: see inventory.MaxAdvance.
+	more time.Duration
+}
+
+// now gives the mesh's time, or in format 1 that of the head that took the command.
+func now(tx *inventory.Tx, e inventory.Envelope, told time.Time) moment {
+	if e.Version < 2 {
+		return moment{at: told}
+	}
+	return moment{tx.Clock(), inventory.MaxAdvance}
 }
 
 // inCluster refuses what an administrator asks where there is no cluster. The
@@ -117,7 +141,7 @@ func inCluster(tx *inventory.Tx, c inventory.Command) error {
 	case inventory.InitCluster:
 		return nil
 	case inventory.SetUpCluster, inventory.CreateInvite, inventory.AdmitHead, inventory.UpdateHead, inventory.RemoveHead,
-		inventory.AssignDuties, inventory.RecordStatus, inventory.UndoChange:
+		inventory.ChangeHead, inventory.AdoptCluster, inventory.Advance, inventory.AssignDuties, inventory.RecordStatus, inventory.UndoChange:
 	default:
 		ok = ok && !cluster.Deleted
 	}

@@ -36,7 +36,7 @@ func setUpCluster(tx *inventory.Tx, c inventory.SetUpCluster) error {
 		return inventory.Exists("cluster", "general")
 	}
 	n := begun(c.Cluster)
-	n.UUID, n.Secrets, n.Deleted = old.UUID, old.Secrets, false
+	n.UUID, n.Secrets, n.Generation, n.Deleted = old.UUID, old.Secrets, old.Generation, false
 	tx.Put(&n)
 	return nil
 }

@@ -13,13 +13,14 @@ import (
 // tries it learns which of the two it is.
 const inviteKept = 7 * 24 * time.Hour
 
-func createInvite(tx *inventory.Tx, c inventory.CreateInvite) error {
+func createInvite(tx *inventory.Tx, c inventory.CreateInvite, now moment) error {
 	for _, old := range slices.Collect(tx.Invites()) {
-		if old.Expires.Add(inviteKept).Before(c.Invite.Created) {
+		if old.Expires.Add(inviteKept).Before(now.at) {
 			tx.Delete(old)
 		}
 	}
 	i := c.Invite
+	i.Created, i.Expires = now.at, now.at.Add(c.Invite.Life()+now.more)
 	i.UsedBy, i.UsedKey, i.UsedAt = "", "", time.Time{}
 	tx.Put(&i)
 	return nil
@@ -27,7 +28,7 @@ func createInvite(tx *inventory.Tx, c inventory.CreateInvite) error {
 
 // admitHead makes a head a member. The same head may ask again with the same
 // token and key: its first answer may have been lost on the way.
-func admitHead(tx *inventory.Tx, c inventory.AdmitHead) (any, error) {
+func admitHead(tx *inventory.Tx, c inventory.AdmitHead, now moment) (any, error) {
 	name := c.Head.Name
 	deny := func(format string, args ...any) (any, error) {
 		return nil, inventory.Errorf(inventory.KindDenied, "head", name, format, args...)
@@ -44,8 +45,8 @@ func admitHead(tx *inventory.Tx, c inventory.AdmitHead) (any, error) {
 	if i.UsedBy != "" && !again {
 		return deny("the token was used already, by head '%s' at %s: make another with `luna head invite`", i.UsedBy, i.UsedAt.UTC().Format(time.RFC3339))
 	}
-	if c.At.After(i.Expires) {
-		return deny("the token expired at %s: make another with `luna head invite`", i.Expires.UTC().Format(time.RFC3339))
+	if now.at.After(i.Expires) {
+		return deny("the token has expired, it was good for %s: make another with `luna head invite`", i.Life()-now.more)
 	}
 	if known && !again {
 		return nil, inventory.Errorf(inventory.KindExists, "head", name, "the name '%s' is taken by the head at %s: give this one another with --name, or remove the old one with `luna head remove %s`", name, old.Address, name)
@@ -97,7 +98,7 @@ func updateHead(tx *inventory.Tx, c inventory.UpdateHead) error {
 	if !ok {
 		return inventory.NotFound("head", c.Name)
 	}
-	h := *old
+	h := *old // what administrators told it to be stays
 	h.Address, h.Addresses, h.Version = c.Address, c.Addresses, c.Version
 	h.APIPort, h.RaftPort, h.GossipPort, h.HTTPPort = c.APIPort, c.RaftPort, c.GossipPort, c.HTTPPort
 	tx.Put(&h)
@@ -118,6 +119,57 @@ func keepNameServers(tx *inventory.Tx) {
 			tx.Delete(o)
 		}
 	}
+}
+
+func changeHead(tx *inventory.Tx, c inventory.ChangeHead) error {
+	old, ok := tx.Head(c.Name)
+	if !ok {
+		return inventory.NotFound("head", c.Name)
+	}
+	h := *old
+	set(&h.Drained, c.Drained)
+	set(&h.Weight, c.Weight)
+	tx.Put(&h)
+	return nil
+}
+
+// adoptCluster leaves one head in the cluster. What the others alone had of the
+// images is gone with them.
+func adoptCluster(tx *inventory.Tx, c inventory.AdoptCluster) (any, error) {
+	h := c.Head
+	old, known := tx.Head(h.Name)
+	switch {
+	case known && !c.Forget:
+		h.ID, h.Joined, h.Weight = old.ID, old.Joined, old.Weight
+	default:
+		h.ID = tx.NewID()
+	}
+	for _, o := range slices.Collect(tx.Heads()) {
+		tx.Delete(o)
+	}
+	tx.Put(&h)
+	for _, v := range slices.Collect(tx.Versions()) {
+		n := *v
+		n.Holders = slices.DeleteFunc(slices.Clone(v.Holders), func(id inventory.ID) bool { return id != h.ID })
+		n.Ready = v.Ready && len(n.Holders) > 0
+		tx.Put(&n)
+	}
+	for _, n := range slices.Collect(tx.Networks()) {
+		m := *n
+		m.Duty = inventory.Duty{Epoch: n.Duty.Epoch + 1}
+		tx.Put(&m)
+	}
+	for _, s := range slices.Collect(tx.Switches()) {
+		m := *s
+		m.Duty = inventory.Duty{Epoch: s.Duty.Epoch + 1}
+		tx.Put(&m)
+	}
+	cluster, _ := tx.Cluster()
+	next := *cluster
+	next.Generation++
+	tx.Put(&next)
+	keepNameServers(tx)
+	return h, nil
 }
 
 func removeHead(tx *inventory.Tx, c inventory.RemoveHead) error {
@@ -144,6 +196,13 @@ func removeHead(tx *inventory.Tx, c inventory.RemoveHead) error {
 		if n.Duty.Holder == h.ID {
 			m := *n
 			m.Duty = inventory.Duty{Epoch: n.Duty.Epoch + 1}
+			tx.Put(&m)
+		}
+	}
+	for _, s := range slices.Collect(tx.Switches()) {
+		if s.Duty.Holder == h.ID {
+			m := *s
+			m.Duty = inventory.Duty{Epoch: s.Duty.Epoch + 1}
 			tx.Put(&m)
 		}
 	}

@@ -2,8 +2,10 @@ package fsm
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/clustervision/luna/inventory"
 )
@@ -399,33 +401,46 @@ func dropLeases(tx *inventory.Tx, n *inventory.Network, drop func(*inventory.Lea
 }
 
 func assignDuties(tx *inventory.Tx, c inventory.AssignDuties) error {
-	names := make([]string, 0, len(c.DHCP))
-	for name := range c.DHCP {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(c.DHCP)) {
 		old, ok := tx.Network(name)
 		if !ok {
 			continue // deleted since the leader looked
 		}
-		var holder inventory.ID
-		if h, ok := tx.Head(c.DHCP[name]); ok {
-			holder = h.ID
+		n := *old
+		if handOver(tx, &n.Duty, c.DHCP[name]) {
+			tx.Put(&n)
 		}
-		if old.Duty.Holder == holder {
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Polls)) {
+		old, ok := tx.Switch(name)
+		if !ok {
 			continue
 		}
-		n := *old
-		n.Duty = inventory.Duty{Holder: holder, Epoch: old.Duty.Epoch + 1}
-		tx.Put(&n)
+		s := *old
+		if handOver(tx, &s.Duty, c.Polls[name]) {
+			tx.Put(&s)
+		}
 	}
 	return nil
 }
 
+// handOver gives a duty to the head of that name, and tells whether that is a
+// change.
+func handOver(tx *inventory.Tx, d *inventory.Duty, head string) bool {
+	var holder inventory.ID
+	if h, ok := tx.Head(head); ok {
+		holder = h.ID
+	}
+	if d.Holder == holder {
+		return false
+	}
+	*d = inventory.Duty{Holder: holder, Epoch: d.Epoch + 1}
+	return true
+}
+
 // leaseAddress gives a machine the pool address it had, or one that nobody had,
 // or the one whose lease ended first.
-func leaseAddress(tx *inventory.Tx, c inventory.LeaseAddress) (any, error) {
+func leaseAddress(tx *inventory.Tx, c inventory.LeaseAddress, now moment) (any, error) {
 	n, ok := tx.Network(c.Network)
 	if !ok {
 		return nil, inventory.NotFound("network", c.Network)
@@ -438,27 +453,30 @@ func leaseAddress(tx *inventory.Tx, c inventory.LeaseAddress) (any, error) {
 	if n.Range.IsZero() {
 		return nil, inventory.Errorf(inventory.KindRefused, "network", n.Name, "network '%s' has no DHCP range: luna cluster makedhcp gives it one", n.Name)
 	}
-	lease := &inventory.Lease{Network: n.ID, MAC: c.MAC, Expires: c.At.Add(c.TTL)}
+	lease := &inventory.Lease{Network: n.ID, MAC: c.MAC, Expires: now.at.Add(c.TTL + now.more)}
 	if old, ok := tx.Lease(n.ID, c.MAC); ok {
 		lease.Addr = old.Addr
 		if old.Expires.After(lease.Expires) {
 			lease.Expires = old.Expires // a clock that jumped back takes nothing away
 		}
-	} else if lease.Addr, ok = freeLease(tx, n, c); !ok {
+	} else if lease.Addr, ok = freeLease(tx, n, c.MAC, now.at); !ok {
 		return nil, inventory.Errorf(inventory.KindRefused, "network", n.Name, "the range %s-%s of network '%s' is used up: make it larger with luna cluster makedhcp", n.Range.Start, n.Range.End, n.Name)
 	}
 	tx.Put(lease)
 	return lease, nil
 }
 
-func freeLease(tx *inventory.Tx, n *inventory.Network, c inventory.LeaseAddress) (netip.Addr, bool) {
+func freeLease(tx *inventory.Tx, n *inventory.Network, mac inventory.MAC, now time.Time) (netip.Addr, bool) {
 	var ended []*inventory.Lease
 	for a := n.Range.Start; n.Range.Contains(a); a = a.Next() {
+		if _, retired := tx.RetiredFrom(a, mac); retired {
+			continue
+		}
 		l, taken := tx.LeaseAt(a)
 		if !taken {
 			return a, true
 		}
-		if l.Expires.Before(c.At) {
+		if l.Expires.Before(now) {
 			ended = append(ended, l)
 		}
 	}

@@ -81,6 +81,9 @@ func apply(inv *inventory.Inventory, e inventory.Envelope, index uint64) (*inven
 	if result.Error != nil {
 		return nil, result
 	}
+	if e.Version >= 2 {
+		tx.Retire(index)
+	}
 	result.Entry = tx.Log(e)
 	if undo, ok := e.Command.(inventory.UndoChange); ok {
 		tx.MarkUndone(undo.Entry, result.Entry)
@@ -91,8 +94,11 @@ func apply(inv *inventory.Inventory, e inventory.Envelope, index uint64) (*inven
 	return tx.Commit(index), result
 }
 
-// execute does the command on an open Tx.
+// execute does the command on an open Tx, by the rules of its version.
 func execute(tx *inventory.Tx, e inventory.Envelope) inventory.Result {
+	if e.Version >= 2 {
+		tx.Enter(e.Version, e.At)
+	}
 	value, err := dispatch(tx, e)
 	if err != nil {
 		return inventory.Result{Error: inventory.AsError(err)}
@@ -110,6 +116,7 @@ func execute(tx *inventory.Tx, e inventory.Envelope) inventory.Result {
 // what it would change, and the state that it would make.
 func (m *Machine) Preview(e inventory.Envelope) (inventory.Result, []inventory.Change, *inventory.Inventory) {
 	tx := m.View().Fork()
+	e.Version = tx.Format()
 	defer tx.Abort()
 	result := execute(tx, e)
 	if result.Error != nil {

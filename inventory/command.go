@@ -17,13 +17,30 @@ type Command interface {
 	Validate() error
 }
 
-// FormatVersion is the version of the command envelope and of the snapshot. A
-// head refuses a higher one rather than guess.
-const FormatVersion = 1
+// FormatVersion is the newest version of the command envelope, of the rules by
+// which commands are applied, and of the snapshot, that this release knows. A
+// head refuses a higher one rather than guess. A mesh uses the version that all
+// its heads know, which [Inventory.Format] tells: a command of version N is
+// applied by the rules of version N on every head, whatever its release.
+//
+//	1: the first
+//	2: the mesh's own clock, retired addresses, and what heads are told to do
+const FormatVersion = 2
+
+// since is the format from which on a command may be used; 1 where none is given.
+var since = map[string]int{"advance": 2, "change-head": 2, "adopt-cluster": 2}
+
+// Since gives the format from which on the command may be used.
+func Since(c Command) int {
+	if a, ok := c.(AdmitHead); ok && a.Head.Witness {
+		return 2
+	}
+	return max(1, since[Verb(c)])
+}
 
 // Envelope is a command on its way through Raft.
 type Envelope struct {
-	Version int       `json:"v"`
+	Version int       `json:"v"`       // of the rules; 0 is FormatVersion
 	Request string    `json:"request"` // random; the same command sent twice is done once
 	At      time.Time `json:"at"`      // when it was asked for, by the clock of the head that took it
 	Asker
@@ -84,6 +101,9 @@ var verbs = map[string]reflect.Type{
 	"remove-head":      reflect.TypeFor[RemoveHead](),
 	"assign-duties":    reflect.TypeFor[AssignDuties](),
 	"lease-address":    reflect.TypeFor[LeaseAddress](),
+	"advance":          reflect.TypeFor[Advance](),
+	"change-head":      reflect.TypeFor[ChangeHead](),
+	"adopt-cluster":    reflect.TypeFor[AdoptCluster](),
 }
 
 // Verb gives the name of the command's type on the wire, as the audit shows it.
@@ -99,10 +119,15 @@ func Verb(c Command) string {
 
 // Encode gives the bytes that go through Raft.
 func (e Envelope) Encode() ([]byte, error) {
-	e.Version = FormatVersion
+	if e.Version == 0 {
+		e.Version = FormatVersion
+	}
 	verb := Verb(e.Command)
 	if verb == "" {
 		return nil, fmt.Errorf("encode command: %T is not in the set of commands", e.Command)
+	}
+	if need := Since(e.Command); need > e.Version {
+		return nil, Errorf(KindUnavailable, "", "", "a head of the mesh runs a release of luna that does not know this yet: upgrade luna on all heads first (`luna head list` shows their versions)")
 	}
 	body, err := json.Marshal(e.Command)
 	if err != nil {

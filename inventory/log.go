@@ -75,7 +75,9 @@ func recorded(o any) (id ID, name string, kept any) {
 	case *Group:
 		return o.ID, o.Name, o
 	case *Switch:
-		return o.ID, o.Name, o
+		s := *o
+		s.Duty = Duty{}
+		return o.ID, o.Name, s
 	case *OtherDev:
 		return o.ID, o.Name, o
 	case *Node:
@@ -83,7 +85,10 @@ func recorded(o any) (id ID, name string, kept any) {
 	case *Head:
 		return o.ID, o.Name, struct {
 			Address string `json:"address"`
-		}{o.Address.String()}
+			Drained bool   `json:"drained,omitempty"`
+			Witness bool   `json:"witness,omitempty"`
+			Weight  int    `json:"weight,omitempty"`
+		}{o.Address.String(), o.Drained, o.Witness, o.Weight}
 	}
 	panic(fmt.Sprintf("inventory: %T is not logged", o))
 }

@@ -26,6 +26,9 @@ type Cluster struct {
 	Services        Services   `json:"services"`
 	Comment         *string    `json:"comment,omitempty"`
 	Secrets         Secrets    `json:"secrets"`
+	// Generation counts how often the cluster went on with one head alone, by
+	// recover or restore. Heads of an earlier one do not belong to it any more.
+	Generation uint64 `json:"generation,omitempty"`
 	// Deleted is set by "luna cluster delete" until the next init: the mesh of
 	// heads and its secrets stay, the administrator's cluster is gone.
 	Deleted bool `json:"deleted,omitempty"`
@@ -229,9 +232,10 @@ type Switch struct {
 	Name    string     `json:"name"`
 	Network ID         `json:"network"`
 	Addr    netip.Addr `json:"ip"`
-	Read    string     `json:"read"` // SNMP community, v2c
-	RW      string     `json:"rw"`   // SNMP community, v2c
-	OID     string     `json:"oid"`  // of the bridge table
+	Read    string     `json:"read"`          // SNMP community, v2c
+	RW      string     `json:"rw"`            // SNMP community, v2c
+	OID     string     `json:"oid"`           // of the bridge table
+	Duty    Duty       `json:"duty,omitzero"` // which head polls it; from format 2 on
 	Comment *string    `json:"comment,omitempty"`
 }
 
@@ -268,6 +272,11 @@ type Head struct {
 	Key        string         `json:"key"` // SHA-256 of its public key, hex: who may retry a join
 	Version    string         `json:"version"`
 	Joined     time.Time      `json:"joined"`
+
+	// From format 2 on.
+	Drained bool `json:"drained,omitempty"` // it is to do nothing that another head can do
+	Witness bool `json:"witness,omitempty"` // it votes, holds no images and serves no nodes
+	Weight  int  `json:"weight,omitempty"`  // share of the duties; 0 is 1
 }
 
 // AddressIn gives the head's own address on the network of prefix p.
@@ -293,6 +302,9 @@ type Invite struct {
 	UsedKey string    `json:"used_key,omitempty"`
 	UsedAt  time.Time `json:"used_at,omitzero"`
 }
+
+// Life is how long the invite is good.
+func (i *Invite) Life() time.Duration { return i.Expires.Sub(i.Created) }
 
 // Lease is a pool address given to a machine that no node claims.
 type Lease struct {

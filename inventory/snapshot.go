@@ -42,18 +42,20 @@ var decoders = []struct {
 	{tHead, func() any { return new(Head) }},
 	{tInvite, func() any { return new(Invite) }},
 	{tLease, func() any { return new(Lease) }},
+	{tRetired, func() any { return new(Retired) }},
 	{tOwner, func() any { return new(Owner) }},
 	{tLog, func() any { return new(Entry) }},
 	{tReceipt, func() any { return new(Receipt) }},
 }
 
 // WriteTo writes the whole state as lines of JSON, in an order that depends on
-// nothing but the state.
+// nothing but the state. Its version is the mesh's, so that a head of an older
+// release, which is in a mesh of its format, can read it.
 func (inv *Inventory) WriteTo(w io.Writer) (int64, error) {
 	b := bufio.NewWriterSize(w, 1<<16)
 	n := &counter{w: b}
 	enc := json.NewEncoder(n)
-	if err := enc.Encode(header{snapshotFormat, FormatVersion, inv.Index}); err != nil {
+	if err := enc.Encode(header{snapshotFormat, inv.Format(), inv.Index}); err != nil {
 		return n.n, err
 	}
 	for _, d := range decoders {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-memdb"
 )
@@ -27,6 +28,7 @@ const (
 	tHead     = "head"
 	tInvite   = "invite"
 	tLease    = "lease"
+	tRetired  = "retired"
 	tOwner    = "address"
 	tLog      = "log"
 	tReceipt  = "receipt"
@@ -49,6 +51,11 @@ type Sequence struct {
 	Entry   uint64 `json:"entry,omitempty"`    // ID of the newest log entry
 	LogSize int    `json:"log_size,omitempty"` // bytes of all changes in the log
 	LogFull uint64 `json:"log_full,omitempty"` // ID of the newest log entry whose changes were forgotten
+
+	// From format 2 on.
+	Format int       `json:"format,omitempty"` // 0 is 1
+	Clock  time.Time `json:"clock,omitzero"`   // of the mesh: see Inventory.Clock
+	Held   bool      `json:"held,omitempty"`   // see Inventory.Held
 }
 
 // by indexes a table of *T by the key of each object; a nil key leaves the
@@ -151,6 +158,7 @@ func schema() *memdb.DBSchema {
 			"id":      {func(o *Lease) []byte { return leaseKey(o.Network, o.MAC) }},
 			"address": {func(o *Lease) []byte { return addrKey(o.Addr) }},
 		}),
+		table(tRetired, map[string]by[Retired]{"id": {func(o *Retired) []byte { return retiredKey(o.Addr, o.MAC) }}}),
 		table(tOwner, map[string]by[Owner]{"id": {func(o *Owner) []byte { return addrKey(o.Addr) }}}),
 		table(tLog, map[string]by[Entry]{"id": {func(o *Entry) []byte { return idKey(ID(o.ID)) }}}),
 		table(tReceipt, map[string]by[Receipt]{
@@ -225,8 +233,8 @@ func (tx *Tx) NewID() ID {
 	return s.NextID
 }
 
-func (tx *Tx) sequence() Sequence {
-	if s, ok := get[Sequence](&tx.Inventory, tSequence, "id", nameKey("general")); ok {
+func (inv *Inventory) sequence() Sequence {
+	if s, ok := get[Sequence](inv, tSequence, "id", nameKey("general")); ok {
 		return *s
 	}
 	return Sequence{}

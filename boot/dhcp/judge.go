@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -39,7 +40,7 @@ type scene struct {
 	dns     func(inventory.ID) []netip.Addr
 	loaders boot.Loaders
 	poolTTL time.Duration
-	now     time.Time
+	now     time.Time // of the mesh's clock, by which leases end
 }
 
 // grant is a pool address that is committed.
@@ -89,6 +90,9 @@ func (s scene) judge(r request, granted grant) verdict {
 	}
 	if spec.Node == nil && duty != Everyone {
 		return verdict{}
+	}
+	if r, ok := s.inv.RetiredFrom(spec.Address, r.machine.MAC); ok && spec.Node != nil {
+		return verdict{note: fmt.Sprintf("%s was the address of %s until lately, and a head that has not heard of the change may still give it to that machine: node '%s' gets it when all heads know, or when those that are away are removed", spec.Address, r.MAC, spec.Node.Name)}
 	}
 	a := answer{scene: s, request: r, network: network, spec: spec}
 	switch r.kind {
@@ -184,7 +188,7 @@ func (a answer) committed() grant {
 	if !ok {
 		return grant{}
 	}
-	left := l.Expires.Sub(a.now)
+	left := l.Expires.Sub(a.now) - inventory.MaxAdvance
 	if left < a.poolTTL*3/4 || !a.network.Range.Contains(l.Addr) {
 		return grant{}
 	}

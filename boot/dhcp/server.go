@@ -174,9 +174,13 @@ func (s *Server) handle(r request, granted grant) {
 	if !ok {
 		return // not a member yet, or no more
 	}
+	now := inv.Clock()
+	if now.IsZero() { // a mesh of the first format goes by the heads' clocks
+		now = s.now()
+	}
 	v := scene{
 		inv: inv, self: self, home: s.Network, duty: s.Answers, dns: s.DNS,
-		loaders: s.Loaders, poolTTL: s.LeaseTime, now: s.now(),
+		loaders: s.Loaders, poolTTL: s.LeaseTime, now: now,
 	}.judge(r, granted)
 	if v.note != "" {
 		s.complain.Do(func() {
