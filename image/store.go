@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +28,13 @@ var ErrMismatch = errors.New("the content does not match its hash")
 // machine dies. Its files and directory are for the owner only: they hold every image's shadow file.
 //
 // A Store may be used by several goroutines, its directory by one process at a time.
-type Store struct{ dir string }
+type Store struct {
+	dir    string
+	drafts atomic.Int32 // files of Create that are open
+
+	mu      sync.Mutex
+	damaged map[string]bool // by hash: set aside, and not committed anew since
+}
 
 // Open opens the store in dir, makes it if there is none, and removes what an earlier process left
 // half written.
@@ -43,7 +51,7 @@ func Open(dir string) (*Store, error) {
 			return nil, fmt.Errorf("open the store: remove what was left half written: %w", err)
 		}
 	}
-	return &Store{dir: dir}, nil
+	return &Store{dir: dir, damaged: map[string]bool{}}, nil
 }
 
 func escapeGlob(dir string) string {
@@ -57,13 +65,26 @@ func (s *Store) Create() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create an artifact: %w", err)
 	}
+	s.drafts.Add(1)
 	return f, nil
+}
+
+// Writing tells whether a file of Create is open: something is being packed or fetched.
+func (s *Store) Writing() bool { return s.drafts.Load() > 0 }
+
+// close closes a file of Create; fs.ErrClosed if that was done.
+func (s *Store) close(draft *os.File) error {
+	err := draft.Close()
+	if !errors.Is(err, fs.ErrClosed) {
+		s.drafts.Add(-1)
+	}
+	return err
 }
 
 // Discard closes and removes a file of Create. After a Commit it does nothing, so it can be
 // deferred from the start.
 func (s *Store) Discard(draft *os.File) error {
-	if err := draft.Close(); errors.Is(err, fs.ErrClosed) {
+	if err := s.close(draft); errors.Is(err, fs.ErrClosed) {
 		return nil
 	} else if err != nil {
 		return errors.Join(err, os.Remove(draft.Name()))
@@ -87,10 +108,10 @@ func (s *Store) Commit(ctx context.Context, draft *os.File) (sha256 string, err 
 	if err := draft.Sync(); err != nil {
 		return "", err
 	}
-	if err := os.Rename(draft.Name(), s.Path(sum)); err != nil {
+	if err := s.place(draft.Name(), sum); err != nil {
 		return "", err
 	}
-	if err := errors.Join(draft.Close(), s.sync()); err != nil {
+	if err := errors.Join(s.close(draft), s.sync()); err != nil {
 		return "", fmt.Errorf("%w: whether %s would survive a power cut is not sure", err, sum)
 	}
 	return sum, nil
@@ -151,8 +172,12 @@ func (s *Store) Path(sha256 string) string {
 	return filepath.Join(s.dir, sha256)
 }
 
-// Has tells whether the store holds an artifact, without reading it.
+// Has tells whether the store holds an artifact, without reading it. One that was set aside it does
+// not hold.
 func (s *Store) Has(sha256 string) bool {
+	if s.isDamaged(sha256) {
+		return false
+	}
 	info, err := os.Lstat(s.Path(sha256))
 	return err == nil && info.Mode().IsRegular()
 }
