@@ -39,7 +39,11 @@ type Store struct {
 // Open opens the store in dir, makes it if there is none, and removes what an earlier process left
 // half written.
 func Open(dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = syncDir(filepath.Dir(dir))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	names, err := filepath.Glob(filepath.Join(escapeGlob(dir), draftPrefix+"*"))
@@ -118,8 +122,10 @@ func (s *Store) Commit(ctx context.Context, draft *os.File) (sha256 string, err 
 }
 
 // sync makes names in the directory survive a power cut.
-func (s *Store) sync() error {
-	dir, err := os.Open(s.dir)
+func (s *Store) sync() error { return syncDir(s.dir) }
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
