@@ -42,6 +42,7 @@ type Lab struct {
 	machines  map[string]*Machine
 	processes []*Process
 	files     []*os.File // of nodes' consoles
+	trunks    int        // how many were made
 	closed    bool
 }
 

@@ -82,7 +82,12 @@ func New(ctx context.Context, l *lab.Lab, bin string, n int) (*Site, error) {
 
 // Add makes one more head, whose agent is to be started.
 func (s *Site) Add(ctx context.Context, name string, addr netip.Addr) (*Head, error) {
-	host, err := s.Lab.Host(ctx, name, netip.PrefixFrom(addr, Network.Bits()))
+	return s.AddOn(ctx, "", name, addr)
+}
+
+// AddOn is Add with the head on another of the lab's networks than "lan".
+func (s *Site) AddOn(ctx context.Context, network, name string, addr netip.Addr) (*Head, error) {
+	host, err := s.Lab.HostWith(ctx, name, lab.NIC{Network: network, Addresses: []netip.Prefix{netip.PrefixFrom(addr, Network.Bits())}})
 	if err != nil {
 		return nil, err
 	}
