@@ -9,7 +9,8 @@
 // has it, over the heads' sockets and over TLS; nothing here knows what is inside.
 //
 // make test gives each test as long as it can spare. LUNA_SOAK=1 (make soak) gives
-// them what the promise is about, and LUNA_SOAK=5m that time. LUNA_PROGRAMS names
+// them what the promise is about; LUNA_SOAK=5m does, but for the time that the
+// clients of TestLinearizable have. LUNA_PROGRAMS names
 // a directory of other programs to judge than those in bin. The faults come in an
 // order that is drawn anew in each run; the test says which came when.
 package chaos

@@ -3,7 +3,6 @@ package chaos
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -166,11 +165,8 @@ func (tr *trouble) calm(ctx context.Context) {
 		return
 	}
 	for _, d := range tr.doors {
-		for ctx.Err() == nil {
-			if _, err := d.ask(ctx, http.MethodPatch, "/v1/groups/"+group, map[string]string{"comment": fmt.Sprint(rand.Int())}, nil); err == nil {
-				break
-			}
-			pause(ctx, 50*time.Millisecond)
+		if err := changes(ctx, d); err != nil && ctx.Err() == nil {
+			tr.Fatal(err)
 		}
 	}
 }

@@ -103,15 +103,15 @@ func (h *Head) Dir() string { return filepath.Join(h.site.Lab.Dir(), h.Name) }
 func (h *Head) Socket() string { return filepath.Join(h.site.Lab.Dir(), h.Name+".sock") }
 
 // Start starts the agent, again too, and waits until it answers.
-func (h *Head) Start(ctx context.Context) error {
-	return h.StartAs(ctx, "--name", h.Name, "--data-dir", h.Dir(), "--bind", h.Addr.String(), "--socket", h.Socket())
+func (h *Head) Start(ctx context.Context) error { return h.StartAs(ctx, h.settings()...) }
+
+func (h *Head) settings() []string {
+	return []string{"--name", h.Name, "--data-dir", h.Dir(), "--bind", h.Addr.String(), "--socket", h.Socket()}
 }
 
 // StartAs is Start with other settings, which must come to the same socket.
 func (h *Head) StartAs(ctx context.Context, settings ...string) error {
-	argv := append(slices.Clone(h.Around), filepath.Join(h.site.Bin, "luna"), "agent")
-	var err error
-	if h.Agent, err = h.Host.Start("agent", append(argv, settings...)...); err != nil {
+	if err := h.launch(settings); err != nil {
 		return err
 	}
 	return Until(ctx, 20*time.Second, "the agent of "+h.Name+" answers", func() error {
@@ -124,6 +124,15 @@ func (h *Head) StartAs(ctx context.Context, settings ...string) error {
 		}
 		return err
 	})
+}
+
+// Launch is Start without the wait: for who wants to meet the agent while it starts.
+func (h *Head) Launch() error { return h.launch(h.settings()) }
+
+func (h *Head) launch(settings []string) (err error) {
+	argv := append(slices.Clone(h.Around), filepath.Join(h.site.Bin, "luna"), "agent")
+	h.Agent, err = h.Host.Start("agent", append(argv, settings...)...)
+	return err
 }
 
 // Failure is a luna command that did not end with 0.
