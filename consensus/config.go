@@ -53,6 +53,12 @@ type Config struct {
 	// not block. Nil means none: then other heads must come to this one.
 	Seeds func() []string
 
+	// Format is which forms of log entries this head can read and write, and
+	// Generation is any number that others should know of it: both mean nothing to
+	// this package, which tells them to the other heads: see [Member].
+	Format     int
+	Generation uint64
+
 	// Timing is [DefaultTiming] if zero.
 	Timing Timing
 
@@ -122,6 +128,20 @@ func TestTiming() Timing {
 		Suspicion:    4,
 		Rejoin:       200 * time.Millisecond,
 	}
+}
+
+// prepare validates the configuration and fills in what it leaves out.
+func (c *Config) prepare() error {
+	if err := c.Validate(); err != nil {
+		return fmt.Errorf("consensus: %w", err)
+	}
+	if c.Timing == (Timing{}) {
+		c.Timing = DefaultTiming()
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return nil
 }
 
 // Validate tells everything that is wrong with the configuration.

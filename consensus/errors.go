@@ -41,3 +41,14 @@ func (e *NotLeaderError) Error() string {
 
 // Is makes errors.Is(err, ErrNotLeader) true.
 func (e *NotLeaderError) Is(target error) bool { return target == ErrNotLeader }
+
+// DamagedError says that what this head has on disk is damaged: nothing was
+// changed, and trying again does not help. A person must act: take the directory
+// away and let the head join again, which gives it everything from the others; or,
+// where it is the last one, restore a backup.
+type DamagedError struct {
+	Path   string // the file, or the directory where one is missing
+	Reason string // what is wrong with it
+}
+
+func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %s", e.Path, e.Reason) }

@@ -43,13 +43,20 @@ type Member struct {
 	Raft  netip.AddrPort // where it speaks raft, as it says itself
 	State State
 	Since time.Time // of this state, by this head's clock
+
+	// Format and Generation are what the head says of itself: see [Config]. 0 where
+	// it does not say.
+	Format     int
+	Generation uint64
 }
 
 // memberMeta travels with a member's name through gossip, as JSON. memberlist
 // allows 512 bytes and panics on more.
 type memberMeta struct {
-	Raft    netip.AddrPort `json:"raft"`
-	Leaving bool           `json:"leaving,omitempty"`
+	Raft       netip.AddrPort `json:"raft"`
+	Leaving    bool           `json:"leaving,omitempty"`
+	Format     int            `json:"format,omitempty"`
+	Generation uint64         `json:"generation,omitempty"`
 }
 
 const (
@@ -72,15 +79,16 @@ type gossip struct {
 	ending sync.Mutex // memberlist panics on leaving after closing
 	closed bool
 
-	mu      sync.Mutex
-	leaving bool
-	members map[string]Member
+	mu         sync.Mutex
+	leaving    bool
+	generation uint64
+	members    map[string]Member
 }
 
 // openGossip opens the port and begins to answer. raftAddr is what other heads
 // will learn of this one.
 func openGossip(cfg *Config, raftAddr netip.AddrPort, limit *limiter) (*gossip, error) {
-	g := &gossip{cfg: cfg, raftAddr: raftAddr, members: make(map[string]Member)}
+	g := &gossip{cfg: cfg, raftAddr: raftAddr, generation: cfg.Generation, members: make(map[string]Member)}
 	logger := newGossipLog(cfg.Logger, limit)
 	transport, err := listenGossip(cfg, memberlist.NetTransportConfig{Logger: logger})
 	if err != nil {
@@ -290,6 +298,30 @@ func (g *gossip) missing() []string {
 	return slices.DeleteFunc(slices.Compact(wanted), func(addr string) bool { return there[addr] })
 }
 
+// SetGeneration changes what this head says of itself: see [Config]. It returns
+// when the others were told, or after a second: gossip then goes on telling them.
+func (g *gossip) SetGeneration(generation uint64) {
+	g.mu.Lock()
+	same := g.generation == generation
+	g.generation = generation
+	g.mu.Unlock()
+	if !same {
+		g.tell()
+	}
+}
+
+// tell makes the others learn what NodeMeta says now.
+func (g *gossip) tell() {
+	g.ending.Lock()
+	defer g.ending.Unlock()
+	if g.closed {
+		return
+	}
+	if err := g.list.UpdateNode(leaveTimeout); err != nil {
+		g.cfg.Logger.Debug("telling the other heads what has changed here", "error", err)
+	}
+}
+
 // leave tells the others that this head goes, so that they do not take it for
 // failed. memberlist tells them the difference but not us: so the meta says it
 // first, and the messages are sent in this order.
@@ -325,7 +357,10 @@ func (g *gossip) see(node *memberlist.Node, gone bool) {
 	var meta memberMeta
 	_ = json.Unmarshal(node.Meta, &meta) // another version may write another form; its address is then not known
 	addr, _ := netip.AddrFromSlice(node.Addr)
-	m := Member{Name: node.Name, Addr: netip.AddrPortFrom(addr.Unmap(), node.Port), Raft: meta.Raft, State: Alive, Since: time.Now()}
+	m := Member{
+		Name: node.Name, Addr: netip.AddrPortFrom(addr.Unmap(), node.Port), Raft: meta.Raft,
+		State: Alive, Since: time.Now(), Format: meta.Format, Generation: meta.Generation,
+	}
 	switch {
 	case meta.Leaving:
 		m.State = Left
@@ -365,7 +400,9 @@ var (
 func (d gossipDelegate) NodeMeta(int) []byte {
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
-	meta, _ := json.Marshal(memberMeta{Raft: d.g.raftAddr, Leaving: d.g.leaving}) // of these types, it cannot fail
+	meta, _ := json.Marshal(memberMeta{ // of these types, it cannot fail
+		Raft: d.g.raftAddr, Leaving: d.g.leaving, Format: d.g.cfg.Format, Generation: d.g.generation,
+	})
 	return meta
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -116,6 +117,15 @@ func (r *replica) AddNonvoter(ctx context.Context, name string, addr netip.AddrP
 	})
 }
 
+// Demote takes the vote of a head, which stays a follower; one that has none, or
+// that does not belong to the cluster, is left as it is. Only the leader can, and
+// the errors are those of Apply.
+func (r *replica) Demote(ctx context.Context, name string) error {
+	return r.configure(ctx, "taking the vote of", name, func(enqueue time.Duration) raft.Future {
+		return r.raft.DemoteVoter(raft.ServerID(name), 0, enqueue)
+	})
+}
+
 // RemoveServer ends the membership of a head. That head is not told, and keeps its
 // state; it must be wiped before it can join again under any name. Only the leader
 // can, itself included; the errors are those of Apply.
@@ -138,11 +148,15 @@ func (r *replica) configure(ctx context.Context, doing, name string, begin func(
 
 // TransferLeadership hands leadership to another voter that is alive, and returns
 // when this head leads no more. If the first does not take it, it asks the next.
-func (r *replica) TransferLeadership(ctx context.Context) error {
+// Those to avoid come last: they get it only where no other takes it.
+func (r *replica) TransferLeadership(ctx context.Context, avoid ...string) error {
 	servers, err := r.Servers()
 	if err != nil {
 		return err
 	}
+	slices.SortStableFunc(servers, func(a, b Server) int {
+		return rank(slices.Contains(avoid, a.Name)) - rank(slices.Contains(avoid, b.Name))
+	})
 	errs := []error{errors.New("no other voter is alive")}
 	for _, s := range servers {
 		if !s.Voter || s.Name == r.name || r.members.member(s.Name).State != Alive {
@@ -163,6 +177,14 @@ func (r *replica) TransferLeadership(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("head %s: %w", s.Name, err))
 	}
 	return fmt.Errorf("handing over leadership: %w", errors.Join(errs...))
+}
+
+// rank sorts what is not wanted behind what is.
+func rank(unwanted bool) int {
+	if unwanted {
+		return 1
+	}
+	return 0
 }
 
 // leadership runs functions while this head leads.

@@ -3,7 +3,6 @@ package consensus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -35,14 +34,8 @@ type Peer struct {
 // From here on the machine is raft's: entries are applied to it in raft's
 // goroutine.
 func New(cfg Config, machine raft.FSM) (_ *Peer, err error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("consensus: %w", err)
-	}
-	if cfg.Timing == (Timing{}) {
-		cfg.Timing = DefaultTiming()
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
+	if err := cfg.prepare(); err != nil {
+		return nil, err
 	}
 	limit := new(limiter)
 	stream, err := listenStream(&cfg, limit)

@@ -222,7 +222,7 @@ func TestFailedIsNotLeft(t *testing.T) {
 func TestReturningHeadIsCaughtUpAtOnce(t *testing.T) {
 	c := newCluster(t)
 	heads := c.form(3)
-	leader, away := heads[0].replica.transport, heads[2]
+	leader, away := c.leader().replica.transport, heads[2]
 	away.kill()
 	index := c.write("one")
 	c.until("replication waits for h3", func() bool {

@@ -5,14 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 )
 
 const (
@@ -39,70 +35,47 @@ const (
 // replica is this head's copy of the replicated log and of the state that the log
 // makes, and its vote.
 type replica struct {
-	name      string
-	raft      *raft.Raft
-	store     *raftboltdb.BoltStore
-	snaps     raft.SnapshotStore
-	record    *record
+	name string
+	raft *raft.Raft
+	*storage
 	machine   *machine
 	transport *transport
 	members   *gossip
 	started   time.Time
+	reads     reads
 
 	leaderChanged signal
 	underWay      flight
+	synced        atomic.Uint64 // see SyncApplied
 	closed        chan struct{}
 }
 
 // openReplica restores the state from disk and begins to take part.
 func openReplica(cfg *Config, fsm raft.FSM, trans *transport, logger hclog.Logger) (r *replica, err error) {
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("creating the directory of the raft log: %w", err)
-	}
-	files, err := raft.NewFileSnapshotStoreWithLogger(cfg.Dir, snapshotsKept, logger)
+	disk, err := openStorage(cfg, logger)
 	if err != nil {
-		return nil, fmt.Errorf("opening the snapshots in %s: %w", cfg.Dir, err)
+		return nil, err
 	}
-	path := filepath.Join(cfg.Dir, "raft.db")
-	store, err := raftboltdb.New(raftboltdb.Options{
-		Path: path,
-		// The list of free pages is found by a scan at the start instead of being
-		// written with every entry.
-		BoltOptions: &bbolt.Options{Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
-	})
-	if errors.Is(err, bbolt.ErrTimeout) {
-		return nil, fmt.Errorf("opening the raft log %s: another process uses it: is an agent running already?", path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("opening the raft log %s: %w", path, err)
-	}
+	defer func() {
+		if err != nil {
+			_ = disk.close()
+		}
+	}()
 	r = &replica{
 		name:      cfg.Name,
-		store:     store,
-		snaps:     snapshots{files},
+		storage:   disk,
 		machine:   &machine{fsm: fsm},
 		transport: trans,
 		started:   time.Now(),
 		closed:    make(chan struct{}),
 	}
-	defer func() {
-		if err != nil {
-			_ = r.store.Close()
-			if r.record != nil {
-				_ = r.record.close()
-			}
-		}
-	}()
-	if r.record, err = openRecord(filepath.Join(cfg.Dir, "applied")); err != nil {
-		return nil, err
-	}
-	replayed, err := replay(r.machine, r.record, store, r.snaps, trans)
+	replayed, err := replay(r.machine, r.record, r.store, r.snaps, trans)
 	if err != nil {
 		return nil, fmt.Errorf("restoring the state from %s: %w", cfg.Dir, err)
 	}
 	r.machine.record = r.record
 
-	logs, err := raft.NewLogCache(512, store)
+	logs, err := raft.NewLogCache(512, r.store)
 	if err != nil {
 		return nil, err // never: it minds the size only
 	}
@@ -119,7 +92,7 @@ func openReplica(cfg *Config, fsm raft.FSM, trans *transport, logger hclog.Logge
 	conf.ShutdownOnRemove = false            // a removed leader steps down; what else to do is the caller's
 	conf.NoLegacyTelemetry = true
 	conf.Logger = logger
-	if r.raft, err = raft.NewRaft(conf, r.machine, logs, store, r.snaps, trans); err != nil {
+	if r.raft, err = raft.NewRaft(conf, r.machine, logs, r.store, r.snaps, trans); err != nil {
 		return nil, fmt.Errorf("starting raft from %s: %w", cfg.Dir, err)
 	}
 	// raft calls the filter in its own loop, right after the change. That is all
@@ -142,7 +115,7 @@ func (r *replica) close() error {
 	close(r.closed)
 	ended := r.raft.Shutdown()
 	// Raft waits for its calls to other heads, so these must end first.
-	errs := []error{r.transport.Close(), ended.Error(), r.record.close(), r.store.Close()}
+	errs := []error{r.transport.Close(), ended.Error(), r.storage.close()}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("closing the raft log: %w", err)
 	}
@@ -199,7 +172,11 @@ func (r *replica) Apply(ctx context.Context, data []byte) (any, uint64, error) {
 // before; and so has any head where WaitApplied of this index returns. It is how a
 // head that has just started finds out that it has caught up.
 func (r *replica) Barrier(ctx context.Context) (uint64, error) {
+	term := r.raft.CurrentTerm()
 	_, index, err := r.propose(ctx, raft.Log{Extensions: barrier})
+	if err == nil && r.raft.CurrentTerm() == term {
+		r.reads.barred.Store(term)
+	}
 	return index, err
 }
 
@@ -218,10 +195,15 @@ func (r *replica) propose(ctx context.Context, log raft.Log) (any, uint64, error
 // Verify asks a majority of the voters whether this head still leads, now. What is
 // read from the state machine after that is as new as can be.
 func (r *replica) Verify(ctx context.Context) error {
-	err := r.await(ctx, func(time.Duration) raft.Future { return r.raft.VerifyLeader() })
+	term := r.raft.CurrentTerm()
+	if !r.IsLeader() {
+		return r.explain(raft.ErrNotLeader)
+	}
+	return r.verify(ctx, term)
+}
+
+func (r *replica) explainVerify(ctx context.Context, err error) error {
 	switch {
-	case err == nil:
-		return nil
 	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown):
 		return ErrNoLeader
 	case ctx.Err() != nil, errors.Is(err, ErrClosed):

@@ -39,6 +39,8 @@ type transport struct {
 	ready   chan struct{}
 	address func(name string) (netip.AddrPort, bool)
 
+	answers answers // of the followers, while this head leads
+
 	mu   sync.Mutex
 	away map[raft.ServerID]chan struct{} // closed when a heartbeat gets through
 }
@@ -100,7 +102,7 @@ func (t *transport) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte 
 
 // AppendEntries implements raft.Transport.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
+	err := t.ask(id, target, req, resp)
 	heartbeat := req.PrevLogEntry == 0 && req.PrevLogTerm == 0 && len(req.Entries) == 0 && req.LeaderCommitIndex == 0
 	switch {
 	case heartbeat && err == nil:
@@ -109,7 +111,17 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, r
 	case heartbeat || err == nil || !t.untilAnswered(id):
 		return err
 	}
-	return t.NetworkTransport.AppendEntries(id, target, req, resp)
+	return t.ask(id, target, req, resp)
+}
+
+// ask sends a message to a follower, and notes that it obeys, if it does.
+func (t *transport) ask(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	sent := time.Now()
+	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
+	if err == nil && resp.Term <= req.Term {
+		t.answers.note(string(id), req.Term, sent)
+	}
+	return err
 }
 
 func (t *transport) answered(id raft.ServerID) {
