@@ -95,6 +95,10 @@ func (b *book) count() (offers, addresses int) {
 	return b.all, len(b.offers)
 }
 
+// inTurns stands in what twice tells of an address that went back and forth; one that
+// only moved went once.
+const inTurns = ", in turns"
+
 // twice tells of each address that was offered to more than one machine.
 func (b *book) twice() (found []string) {
 	b.mu.Lock()
@@ -110,8 +114,11 @@ func (b *book) twice() (found []string) {
 		slices.SortFunc(spans, func(a, b *span) int { return a.first.at.Compare(b.first.at) })
 		var text strings.Builder
 		fmt.Fprintf(&text, "%s was offered to %d machines", address, len(spans))
-		if spans[0].last.at.After(spans[1].first.at) {
-			text.WriteString(", in turns")
+		for i := range spans[1:] {
+			if spans[i].last.at.After(spans[i+1].first.at) {
+				text.WriteString(inTurns)
+				break
+			}
 		}
 		for _, s := range spans {
 			fmt.Fprintf(&text, "\n\t%d times, first %s, last %s", s.count, s.first, s.last)

@@ -43,8 +43,12 @@ func table(all map[string]map[string]*gaps) string {
 				of string
 				s  sample
 			}{
-				{"nodes and unknown", g.ours()}, {"nodes", g.known}, {"unknown", g.unknown}, {"udhcpc", g.real},
-				{"new machine", g.late}, {"when it is back", g.back},
+				{"nodes and unknown", g.ours()},
+				{"nodes", g.known},
+				{"unknown", g.unknown},
+				{"udhcpc", g.real},
+				{"new machine", g.late},
+				{"when it is back", g.back},
 			} {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t\n", service, how, row.of, row.s)
 			}

@@ -59,10 +59,14 @@ func newWire(ctx context.Context, l *lab.Lab, b *book, network, name string) (*w
 	}
 	// Only what goes to a DHCP client: each wire hears the questions of all others.
 	filter, err := bpf.Assemble([]bpf.Instruction{
-		bpf.LoadAbsolute{Off: 12, Size: 2}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IP, SkipTrue: 5},
-		bpf.LoadAbsolute{Off: 23, Size: 1}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 3},
-		bpf.LoadAbsolute{Off: etherHeader + ipHeader + 2, Size: 2}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: clientPort, SkipTrue: 1},
-		bpf.RetConstant{Val: 4096}, bpf.RetConstant{Val: 0},
+		bpf.LoadAbsolute{Off: 12, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IP, SkipTrue: 5},
+		bpf.LoadAbsolute{Off: 23, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: etherHeader + ipHeader + 2, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: clientPort, SkipTrue: 1},
+		bpf.RetConstant{Val: 4096},
+		bpf.RetConstant{Val: 0},
 	})
 	if err != nil {
 		return nil, err
