@@ -1,7 +1,9 @@
 package boot
 
 import (
+	"encoding/binary"
 	"net/netip"
+	"strings"
 
 	"github.com/clustervision/luna/inventory"
 )
@@ -24,6 +26,10 @@ type Machine struct {
 	Network  inventory.ID  // the network on which it asks
 	Firmware Firmware
 	Arch     Arch
+	// Reached tells that a broadcast of the machine reaches the heads, as no
+	// relay stands between, and that they answer TFTP by broadcast there: see
+	// Site.FirstScript.
+	Reached bool
 }
 
 // Spec is what a machine is offered.
@@ -54,6 +60,11 @@ func Decide(inv *inventory.Inventory, self *inventory.Head, loaders Loaders, m M
 	switch m.Firmware {
 	case IPXE:
 		spec.File = base + menuPath(m.MAC)
+		if network, ok := inv.NetworkByID(m.Network); ok && m.Reached {
+			if all := Broadcast(network.Prefix); all.IsValid() {
+				spec.File = "tftp://" + all.String() + "/" + firstName(m.MAC)
+			}
+		}
 	case HTTPBoot:
 		if name, ok := loaders.For(m.Arch); ok {
 			spec.File = base + "/boot/" + name
@@ -71,6 +82,24 @@ func menuPath(mac inventory.MAC) string {
 		return "/luna?step=boot"
 	}
 	return "/luna?step=boot&mac=" + string(mac)
+}
+
+// Broadcast gives the address by which everybody on an IPv4 network is reached
+// (RFC 919); zero where the network has none.
+func Broadcast(network netip.Prefix) netip.Addr {
+	if !network.IsValid() || !network.Addr().Is4() || network.Bits() > 30 {
+		return netip.Addr{}
+	}
+	a := network.Masked().Addr().As4()
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, binary.BigEndian.Uint32(a[:])|(1<<(32-network.Bits())-1))))
+}
+
+// firstPrefix begins the name by which TFTP gives the first script of a machine.
+const firstPrefix = "first/"
+
+// firstName is under what name TFTP gives the machine its first script.
+func firstName(mac inventory.MAC) string {
+	return firstPrefix + strings.ReplaceAll(string(mac), ":", "-")
 }
 
 // addressOf gives the head's address on the network, or the one by which

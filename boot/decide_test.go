@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,21 +27,22 @@ func TestDecide(t *testing.T) {
 		address string
 		file    string
 	}{
-		"BIOS":                          {Machine{macOne, network, PXE, ArchBIOS}, all, "node001", "10.30.0.1", "undionly.kpxe"},
-		"UEFI":                          {Machine{macOne, network, PXE, ArchX64}, all, "node001", "10.30.0.1", "snponly.efi"},
-		"UEFI by the other number":      {Machine{macOne, network, PXE, ArchX64Alt}, all, "node001", "10.30.0.1", "snponly.efi"},
-		"UEFI, one loader":              {Machine{macOne, network, PXE, ArchX64}, Loaders{"ipxe.efi": "i"}, "node001", "10.30.0.1", "ipxe.efi"},
-		"UEFI, no loader":               {Machine{macOne, network, PXE, ArchX64}, Loaders{}, "node001", "10.30.0.1", ""},
-		"UEFI HTTP":                     {Machine{macOne, network, HTTPBoot, ArchX64HTTP}, all, "node001", "10.30.0.1", "http://10.30.0.252:7050/boot/snponly.efi"},
-		"arm64":                         {Machine{macOne, network, PXE, ArchARM64}, all, "node001", "10.30.0.1", "snponly-arm64.efi"},
-		"arm64 HTTP":                    {Machine{macOne, network, HTTPBoot, ArchARM64HTTP}, all, "node001", "10.30.0.1", "http://10.30.0.252:7050/boot/snponly-arm64.efi"},
-		"OpenPOWER":                     {Machine{macOne, network, PXE, ArchOPAL}, all, "node001", "10.30.0.1", ""},
-		"iPXE":                          {Machine{macOne, network, IPXE, ArchBIOS}, all, "node001", "10.30.0.1", "http://10.30.0.252:7050/luna?step=boot&mac=52:54:00:00:00:01"},
-		"OS":                            {Machine{macOne, network, NoFirmware, 0}, all, "node001", "10.30.0.1", ""},
-		"unknown iPXE":                  {Machine{"52:54:00:00:00:99", network, IPXE, ArchBIOS}, all, "", "invalid IP", "http://10.30.0.252:7050/luna?step=boot&mac=52:54:00:00:00:99"},
-		"unknown BIOS":                  {Machine{"52:54:00:00:00:99", network, PXE, ArchBIOS}, all, "", "invalid IP", "undionly.kpxe"},
-		"IPv6 node":                     {Machine{macSix, network, NoFirmware, 0}, all, "", "invalid IP", ""},
-		"on its other network, not BMC": {Machine{macOne, 11, NoFirmware, 0}, all, "node001", "10.31.0.1", ""},
+		"BIOS":                          {Machine{macOne, network, PXE, ArchBIOS, false}, all, "node001", "10.30.0.1", "undionly.kpxe"},
+		"UEFI":                          {Machine{macOne, network, PXE, ArchX64, false}, all, "node001", "10.30.0.1", "snponly.efi"},
+		"UEFI by the other number":      {Machine{macOne, network, PXE, ArchX64Alt, false}, all, "node001", "10.30.0.1", "snponly.efi"},
+		"UEFI, one loader":              {Machine{macOne, network, PXE, ArchX64, false}, Loaders{"ipxe.efi": "i"}, "node001", "10.30.0.1", "ipxe.efi"},
+		"UEFI, no loader":               {Machine{macOne, network, PXE, ArchX64, false}, Loaders{}, "node001", "10.30.0.1", ""},
+		"UEFI HTTP":                     {Machine{macOne, network, HTTPBoot, ArchX64HTTP, false}, all, "node001", "10.30.0.1", "http://10.30.0.252:7050/boot/snponly.efi"},
+		"arm64":                         {Machine{macOne, network, PXE, ArchARM64, false}, all, "node001", "10.30.0.1", "snponly-arm64.efi"},
+		"arm64 HTTP":                    {Machine{macOne, network, HTTPBoot, ArchARM64HTTP, false}, all, "node001", "10.30.0.1", "http://10.30.0.252:7050/boot/snponly-arm64.efi"},
+		"OpenPOWER":                     {Machine{macOne, network, PXE, ArchOPAL, false}, all, "node001", "10.30.0.1", ""},
+		"iPXE":                          {Machine{macOne, network, IPXE, ArchBIOS, false}, all, "node001", "10.30.0.1", "http://10.30.0.252:7050/luna?step=boot&mac=52:54:00:00:00:01"},
+		"iPXE that broadcasts reach":    {Machine{macOne, network, IPXE, ArchBIOS, true}, all, "node001", "10.30.0.1", "tftp://10.30.255.255/first/52-54-00-00-00-01"},
+		"OS":                            {Machine{macOne, network, NoFirmware, 0, false}, all, "node001", "10.30.0.1", ""},
+		"unknown iPXE":                  {Machine{"52:54:00:00:00:99", network, IPXE, ArchBIOS, false}, all, "", "invalid IP", "http://10.30.0.252:7050/luna?step=boot&mac=52:54:00:00:00:99"},
+		"unknown BIOS":                  {Machine{"52:54:00:00:00:99", network, PXE, ArchBIOS, false}, all, "", "invalid IP", "undionly.kpxe"},
+		"IPv6 node":                     {Machine{macSix, network, NoFirmware, 0, false}, all, "", "invalid IP", ""},
+		"on its other network, not BMC": {Machine{macOne, 11, NoFirmware, 0, false}, all, "node001", "10.31.0.1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := Decide(inv, self, test.loaders, test.machine)
@@ -55,6 +57,20 @@ func TestDecide(t *testing.T) {
 				t.Errorf("the server is %s", spec.Server)
 			}
 		})
+	}
+}
+
+func TestBroadcast(t *testing.T) {
+	for network, want := range map[string]string{
+		"10.30.0.0/16": "10.30.255.255", "10.30.4.17/22": "10.30.7.255", "192.168.1.0/30": "192.168.1.3",
+		"192.168.1.0/31": "invalid IP", "10.0.0.1/32": "invalid IP", "fd00::/64": "invalid IP",
+	} {
+		if got := Broadcast(netip.MustParsePrefix(network)).String(); got != want {
+			t.Errorf("%s: %s, want %s", network, got, want)
+		}
+	}
+	if got := Broadcast(netip.Prefix{}); got.IsValid() {
+		t.Errorf("no network has %s", got)
 	}
 }
 

@@ -101,12 +101,23 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, sha256 string) {
 }
 
 // OpenTFTP gives what TFTP serves under a name, to the asking address: the
-// loaders, and pxelinux.cfg/01-<mac> for firmware that reads it. The set is
-// closed: a name is looked up and never becomes a path. Any other is
-// fs.ErrNotExist.
+// loaders, first/<mac> for iPXE, and pxelinux.cfg/01-<mac> for firmware that
+// reads it. The set is closed: a name is looked up and never becomes a path. Any
+// other is fs.ErrNotExist.
 func (h *Handler) OpenTFTP(name string, from netip.Addr) (io.ReadSeekCloser, error) {
 	if path, ok := h.Loaders.lookup(name); ok {
 		return os.Open(path)
+	}
+	s := Site{Inventory: h.View(), Live: h.Live}
+	if network, ok := s.Inventory.NetworkOf(from); ok {
+		s.At = network.Prefix
+	}
+	if hw, ok := strings.CutPrefix(name, firstPrefix); ok {
+		mac, err := inventory.ParseMAC(hw)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+		}
+		return nopCloser{strings.NewReader(s.FirstScript(mac))}, nil
 	}
 	hw, ok := strings.CutPrefix(name, "pxelinux.cfg/01-")
 	if !ok {
@@ -115,10 +126,6 @@ func (h *Handler) OpenTFTP(name string, from netip.Addr) (io.ReadSeekCloser, err
 	mac, err := inventory.ParseMAC(hw)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
-	}
-	s := Site{Inventory: h.View(), Live: h.Live}
-	if network, ok := s.Inventory.NetworkOf(from); ok {
-		s.At = network.Prefix
 	}
 	n, ok := s.Inventory.NodeByMAC(mac)
 	if !ok {

@@ -65,6 +65,24 @@ const (
 	maxKernelHeads = 8
 )
 
+// FirstScript gives the iPXE script that leads the machine to its menu, on
+// whichever head is there.
+//
+// DHCP can name one place to load from, and a head that dies between its answer
+// and the machine's next question would cost the machine its boot: iPXE tries
+// that URL once and hands back to the firmware. So the place that DHCP names is
+// the network's broadcast address, by TFTP, which iPXE asks again and again for
+// some 15 s, and of which it takes the first answer, whoever sends it. RFC 1123
+// §4.2.3.4 wants such requests ignored, for the sake of networks on which many
+// would answer; here the head that answers DHCP does, and nobody else.
+func (s Site) FirstScript(mac inventory.MAC) string {
+	heads := s.heads(mac, s.At, nil)
+	return render("first.ipxe", struct {
+		Scheme, Path string
+		Heads        []string
+	}{Scheme(s.Inventory), menuPath(mac), heads[:min(len(heads), maxKernelHeads)]})
+}
+
 // Menu gives the iPXE menu for the machine of that MAC: seven items, of which
 // the default asks what to boot. An unknown machine goes on asking, every 13 s;
 // a known one asks at once, unless somebody presses a key.

@@ -153,6 +153,11 @@ func mustNode(t *testing.T, inv *inventory.Inventory, name string) *inventory.No
 func TestScripts(t *testing.T) {
 	inv := fixture()
 	site := Site{Inventory: inv}
+	first := site.FirstScript(macOne)
+	golden(t, "first.ipxe", []byte(first))
+	if len(first) >= 512 {
+		t.Errorf("the first script of a site with three heads is %d bytes long: it should be one packet", len(first))
+	}
 	golden(t, "menu.ipxe", []byte(site.Menu("", false)))
 	golden(t, "menu-known.ipxe", []byte(site.Menu(macOne, false)))
 	golden(t, "menu-unknown.ipxe", []byte(site.Menu("52:54:00:00:00:99", false)))

@@ -31,6 +31,10 @@ type Config struct {
 	// none. Open decides alone what can be read: it must look names up, and
 	// never make a path of one. Required; called by several at once.
 	Open func(name string, from netip.Addr) (io.ReadSeekCloser, error)
+	// Answers tells whether requests are answered now. While it says no they are
+	// dropped without a word: a request that was sent to all must be answered by
+	// one alone, and a refusal would be taken for the answer. Nil: always.
+	Answers func() bool
 	// Timeout is how long an acknowledgement is waited for before the block is
 	// sent again. Default: 1 s.
 	Timeout time.Duration
@@ -126,7 +130,7 @@ func (s *Server) Run(ctx context.Context) error {
 	server.SetBackoff(func(int) time.Duration { return 0 })
 
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(s.conn) }()
+	go func() { served <- server.Serve(s.requests()) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve TFTP on %s: %w", s.conn.LocalAddr(), err)
@@ -143,6 +147,31 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	close(stop)
 	return nil
+}
+
+// requests is the socket as the library reads it. With Answers it must not be
+// seen to be one: the library answers from the address that it was asked at,
+// which cannot be done from a broadcast address.
+func (s *Server) requests() net.PacketConn {
+	if s.Answers == nil {
+		return s.conn
+	}
+	return heeded{s.conn, s.Answers}
+}
+
+// heeded drops what comes while answers says no.
+type heeded struct {
+	net.PacketConn
+	answers func() bool
+}
+
+func (h heeded) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := h.PacketConn.ReadFrom(b)
+		if err != nil || h.answers() {
+			return n, from, err
+		}
+	}
 }
 
 // transfer answers one request to read.

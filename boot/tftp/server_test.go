@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,7 +62,13 @@ func (f *file) Close() error {
 // start runs a server on the loopback until the test ends.
 func start(tb testing.TB, c *content) *Server {
 	tb.Helper()
-	s, err := New(Config{Addr: "127.0.0.1:0", Open: c.Open, Logger: slog.New(slog.DiscardHandler)})
+	return startWith(tb, c, Config{Addr: "127.0.0.1:0"})
+}
+
+func startWith(tb testing.TB, c *content, config Config) *Server {
+	tb.Helper()
+	config.Open, config.Logger = c.Open, slog.New(slog.DiscardHandler)
+	s, err := New(config)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -160,6 +167,53 @@ func TestWritingIsRefused(t *testing.T) {
 	}
 	if err == nil {
 		t.Error("a file was written")
+	}
+}
+
+// TestBroadcast: while a server that hears what is sent to all may not answer it
+// says nothing, not even no; then it answers the same client, from an address at
+// which that can reach it.
+func TestBroadcast(t *testing.T) {
+	c := &content{files: map[string][]byte{"first": random(300)}}
+	asked := make(chan bool, 2) // what Answers said
+	var may atomic.Bool
+	s := startWith(t, c, Config{Addr: "127.255.255.255:0", Answers: func() bool {
+		answer := may.Load()
+		asked <- answer
+		return answer
+	}})
+	client, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for _, answer := range []bool{false, true} {
+		may.Store(answer)
+		if _, err := client.WriteTo([]byte("\x00\x01first\x00octet\x00"), s.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-asked; got != answer {
+			t.Fatalf("asked whether it may answer: %v, want %v", got, answer)
+		}
+	}
+	if err := client.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 600)
+	n, from, err := client.ReadFrom(buf)
+	if err != nil || !bytes.Equal(buf[:n], append([]byte{0, 3, 0, 1}, c.files["first"]...)) {
+		t.Fatalf("got %q, %v", buf[:n], err)
+	}
+	if _, err := client.WriteTo([]byte{0, 4, 0, 1}, from); err != nil { // who is not heard would be sent it again
+		t.Fatal(err)
+	}
+	if strings.HasPrefix(from.String(), "127.255.") {
+		t.Errorf("it answers from %s", from)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.asked) != 1 {
+		t.Errorf("the file was looked up for %q", c.asked)
 	}
 }
 
