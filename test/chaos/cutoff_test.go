@@ -18,6 +18,7 @@ import (
 // heads that it misses, goes on answering reads and says that they may be old, on
 // the wire and on the screen, and catches up by itself.
 func TestCutOff(t *testing.T) {
+	t.Parallel()
 	s := newMesh(t, "cutoff")
 	away, here := s.Heads[0], s.Heads[1] // away has led until now: it made the cluster
 	add := func(h *site.Head, node string) error {

@@ -144,6 +144,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	}
 	lists := make([][]node, len(s.Heads))
 	for i, d := range sockets(s) {
+		must(t, changes(t.Context(), d)) // who has made a change has all that was before it
 		lists[i] = allNodes(t, d)
 		audit(t, d.head, lists[i], told, open)
 		if what := difference(lists[0], lists[i]); what != "" {

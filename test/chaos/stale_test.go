@@ -15,6 +15,7 @@ import (
 // found wrong. The same reads with that word are no part of it, and the rest is
 // right.
 func TestStaleReadIsFound(t *testing.T) {
+	t.Parallel()
 	s := newMesh(t, "stale")
 	away, here := s.Heads[2], socket(s.Heads[0])
 	blind := socket(away)
