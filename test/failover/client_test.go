@@ -25,13 +25,25 @@ type client struct {
 	mac  net.HardwareAddr
 	wire *wire
 	in   chan heard
+	rest time.Duration // from one exchange to the next, on average; 0 is rest
 	silence
 }
 
 // machine puts a machine on the wire; its hardware address is made of its name.
-func (w *wire) machine(name string) *client {
+func (w *wire) machine(name string) *client { return w.machineOf(hardware(name)) }
+
+// get gives a machine that is on the wire already.
+func (w *wire) get(name string) *client {
+	mac := hardware(name).String()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.machines[mac]
+}
+
+// hardware makes an address of a name.
+func hardware(name string) net.HardwareAddr {
 	sum := sha256.Sum256([]byte(name))
-	return w.machineOf(net.HardwareAddr{0x02, 0x30, sum[0], sum[1], sum[2], sum[3]})
+	return net.HardwareAddr{0x02, 0x30, sum[0], sum[1], sum[2], sum[3]}
 }
 
 func (w *wire) machineOf(mac net.HardwareAddr) *client {
@@ -117,18 +129,19 @@ func (c *client) ask(ctx context.Context, p *dhcpv4.DHCPv4, began time.Time, pat
 
 const (
 	impatience = 150 * time.Millisecond // until a client of a load asks again
-	rest       = 150 * time.Millisecond // from one exchange to the next, on average
+	rest       = 150 * time.Millisecond
 )
 
 // goOn does one exchange after the other until ctx ends.
 func (c *client) goOn(ctx context.Context) error {
+	pause := max(c.rest, rest)
 	for ctx.Err() == nil {
-		if _, err := c.exchange(ctx, impatience); err != nil && ctx.Err() == nil {
+		if _, err := c.exchange(ctx, max(impatience, pause/2)); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(rest/2 + rand.N(rest)):
+		case <-time.After(pause/2 + rand.N(pause)):
 		}
 	}
 	return nil
@@ -138,6 +151,7 @@ func (c *client) goOn(ctx context.Context) error {
 type silence struct {
 	mu    sync.Mutex
 	last  answer
+	since time.Time // when an answer first had the address that the last one has
 	worst time.Duration
 	from  map[netip.Addr]bool
 }
@@ -159,6 +173,9 @@ func (s *silence) heard(a answer) {
 	if s.from == nil {
 		s.from = map[netip.Addr]bool{}
 	}
+	if a.address != s.last.address {
+		s.since = a.at
+	}
 	s.last = a
 	s.from[a.from] = true
 }
@@ -175,6 +192,13 @@ func (s *silence) latest() answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last
+}
+
+// settled tells since when the machine has the address that it has.
+func (s *silence) settled() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since
 }
 
 // other is nil where a server other than that one has given a good answer since

@@ -84,8 +84,7 @@ func loadNodes() (csv string) {
 	var text strings.Builder
 	text.WriteString("name,mac,ip\n")
 	for i := range loadWires * loadClients {
-		mac := (&wire{machines: map[string]*client{}}).machine(fmt.Sprintf("known%d", i)).mac
-		fmt.Fprintf(&text, "node%03d,%s,10.30.0.%d\n", i+1, mac, i+1)
+		fmt.Fprintf(&text, "node%03d,%s,10.30.0.%d\n", i+1, hardware(fmt.Sprintf("known%d", i)), i+1)
 	}
 	return text.String()
 }
