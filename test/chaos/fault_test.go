@@ -3,10 +3,10 @@ package chaos
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -14,28 +14,63 @@ import (
 	"github.com/clustervision/luna/test/site"
 )
 
-// fault is something that happens to heads, and how it is undone.
+// fault is something that happens to so many heads together, and how it is undone.
 type fault struct {
-	kind  string
-	begin func(context.Context, *site.Head) error
-	end   func(context.Context, *site.Head) error
+	kind       string
+	heads      int
+	begin, end func(context.Context, []*site.Head) error
 }
 
-// faults are all that there are, each of one head at a time.
-func faults() []fault {
-	heal := func(ctx context.Context, h *site.Head) error { return h.Heal(ctx) }
-	start := func(ctx context.Context, h *site.Head) error { return start(ctx, h) }
-	return []fault{
-		{"kill", func(_ context.Context, h *site.Head) error { h.Agent.Kill9(); return nil }, start},
-		{
-			"pause", func(_ context.Context, h *site.Head) error { h.Agent.Pause(); return nil },
-			func(_ context.Context, h *site.Head) error { h.Agent.Continue(); return nil },
-		},
-		{"cut", func(ctx context.Context, h *site.Head) error { return h.Cut(ctx) }, heal},
-		{"mute", func(ctx context.Context, h *site.Head) error { return h.Mute(ctx) }, heal},
-		{"deafen", func(ctx context.Context, h *site.Head) error { return h.Deafen(ctx) }, heal},
-		{"stop", func(_ context.Context, h *site.Head) error { return h.Agent.Stop(syscall.SIGTERM, time.Minute) }, start},
+// each makes a fault of all heads out of one of each.
+func each(do func(context.Context, *site.Head) error) func(context.Context, []*site.Head) error {
+	return func(ctx context.Context, heads []*site.Head) error {
+		var errs []error
+		for _, h := range heads {
+			errs = append(errs, do(ctx, h))
+		}
+		return errors.Join(errs...)
 	}
+}
+
+// faults are all that there are.
+func faults() []fault {
+	kill := each(func(_ context.Context, h *site.Head) error { h.Agent.Kill9(); return nil })
+	pause := each(func(_ context.Context, h *site.Head) error { h.Agent.Pause(); return nil })
+	goOn := each(func(_ context.Context, h *site.Head) error { h.Agent.Continue(); return nil })
+	stop := each(func(_ context.Context, h *site.Head) error { return h.Agent.Stop(syscall.SIGTERM, time.Minute) })
+	cut := each(func(ctx context.Context, h *site.Head) error { return h.Cut(ctx) })
+	mute := each(func(ctx context.Context, h *site.Head) error { return h.Mute(ctx) })
+	deafen := each(func(ctx context.Context, h *site.Head) error { return h.Deafen(ctx) })
+	heal := each(func(ctx context.Context, h *site.Head) error { return h.Heal(ctx) })
+	return []fault{
+		{"kill", 1, kill, each(start)},
+		{"kill", 2, kill, each(start)},
+		{"kill", 3, kill, each(start)},
+		{"stop", 1, stop, each(start)},
+		{"pause", 1, pause, goOn},
+		{"pause", 2, pause, goOn},
+		{"cut", 1, cut, heal},
+		{"mute", 1, mute, heal},
+		{"deafen", 1, deafen, heal},
+		{"part", 2, part, unite},
+	}
+}
+
+// part takes two heads from each other, while the third one reaches both: the
+// kind of broken network on which heads disagree about who is there.
+func part(ctx context.Context, heads []*site.Head) error { return routes(ctx, "add", heads) }
+
+func unite(ctx context.Context, heads []*site.Head) error { return routes(ctx, "del", heads) }
+
+func routes(ctx context.Context, verb string, heads []*site.Head) error {
+	var errs []error
+	for i, h := range heads {
+		other := heads[1-i].Addr.String()
+		if out, err := h.Command(ctx, "ip", "route", verb, "blackhole", other).CombinedOutput(); err != nil {
+			errs = append(errs, fmt.Errorf("part %s from %s: %w: %s", h.Name, other, err, out))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // start starts a head's agent again. A busy machine may want a second try: the
@@ -62,30 +97,19 @@ type trouble struct {
 	site    *site.Site
 	doors   []*door
 	history *history
-	deck    []strike
+	deck    []fault
 }
 
-// strike is a fault, and how many heads it hits.
-type strike struct {
-	fault
-	heads int
-}
-
-// draw gives the next strike of a shuffled deck, so that each comes equally often
+// draw gives the next fault of a shuffled deck, so that each comes equally often
 // and in any order.
-func (tr *trouble) draw() strike {
+func (tr *trouble) draw() fault {
 	if len(tr.deck) == 0 {
-		for _, f := range faults() {
-			tr.deck = append(tr.deck, strike{f, 1})
-			if f.kind == "kill" {
-				tr.deck = append(tr.deck, strike{f, 1}, strike{f, 2}, strike{f, len(tr.site.Heads)})
-			}
-		}
+		tr.deck = faults()
 		rand.Shuffle(len(tr.deck), func(i, j int) { tr.deck[i], tr.deck[j] = tr.deck[j], tr.deck[i] })
 	}
-	s := tr.deck[0]
+	f := tr.deck[0]
 	tr.deck = tr.deck[1:]
-	return s
+	return f
 }
 
 // run makes trouble until the context ends; in the end all is well again.
@@ -99,35 +123,40 @@ func (tr *trouble) run(ctx context.Context) {
 	}
 }
 
-// strike makes a fault, for a while, and one time in three another one of another
-// head meanwhile.
-func (tr *trouble) strike(ctx context.Context, s strike) {
-	victims := tr.victims(ctx)
-	hits := []strike{s}
-	if s.heads == 1 && rand.IntN(3) == 0 {
-		hits = append(hits, strike{faults()[rand.N(len(faults()))], 1})
+// strike makes a fault, for a while, and one time in three another one of other
+// heads meanwhile. One time in eight the while is longer than a head waits for a
+// leader before it gives a change up.
+func (tr *trouble) strike(ctx context.Context, f fault) {
+	heads := tr.victims(ctx)
+	hits := []fault{f}
+	if all := faults(); rand.IntN(3) == 0 {
+		hits = append(hits, all[rand.N(len(all))])
+	}
+	long := time.Duration(rand.IntN(3000)) * time.Millisecond
+	if rand.IntN(8) == 0 {
+		long += 9 * time.Second
 	}
 	var ends []func()
 	for _, hit := range hits {
-		var names []string
-		began := tr.history.now()
-		for _, h := range victims[:hit.heads] {
-			names = append(names, h.Name)
-			must(tr.T, hit.begin(tr.Context(), h))
+		if hit.heads > len(heads) {
+			continue // the first has not left enough of them
 		}
-		struck := victims[:hit.heads]
-		victims = victims[hit.heads:]
-		what := hit.kind + " " + strings.Join(names, ", ")
+		struck := heads[:hit.heads]
+		heads = heads[hit.heads:]
+		what := hit.kind
+		for _, h := range struck {
+			what += " " + h.Name
+		}
+		began := tr.history.now()
+		must(tr.T, hit.begin(tr.Context(), struck))
 		tr.Logf("%7.3f s: %s", float64(began)/1e9, what)
 		ends = append(ends, func() {
-			for _, h := range struck {
-				must(tr.T, hit.end(tr.Context(), h))
-			}
+			must(tr.T, hit.end(tr.Context(), struck))
 			tr.history.fault(hit.kind, what, began)
 		})
 		pause(ctx, time.Duration(rand.IntN(1000))*time.Millisecond)
 	}
-	pause(ctx, time.Duration(rand.IntN(3000))*time.Millisecond)
+	pause(ctx, long)
 	rand.Shuffle(len(ends), func(i, j int) { ends[i], ends[j] = ends[j], ends[i] })
 	for _, end := range ends {
 		end()
