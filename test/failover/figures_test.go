@@ -60,3 +60,15 @@ func table(all map[string]map[string]*gaps) string {
 	_ = w.Flush() // into memory
 	return text.String()
 }
+
+// times prints how long things took.
+func times(all map[string]sample) string {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "until\tp50 s\tp99 s\tmax s\tn\t")
+	for _, what := range slices.Sorted(maps.Keys(all)) {
+		fmt.Fprintf(w, "%s\t%s\t\n", what, all[what])
+	}
+	_ = w.Flush() // into memory
+	return text.String()
+}
