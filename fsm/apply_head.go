@@ -20,7 +20,9 @@ func createInvite(tx *inventory.Tx, c inventory.CreateInvite, now moment) error 
 		}
 	}
 	i := c.Invite
-	i.Created, i.Expires = now.at, now.at.Add(c.Invite.Life()+now.more)
+	if now.more > 0 { // else the head's own clock, which the invite has already
+		i.Created, i.Expires = now.at, now.at.Add(c.Invite.Life()+now.more)
+	}
 	i.UsedBy, i.UsedKey, i.UsedAt = "", "", time.Time{}
 	tx.Put(&i)
 	return nil

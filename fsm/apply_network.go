@@ -469,14 +469,15 @@ func leaseAddress(tx *inventory.Tx, c inventory.LeaseAddress, now moment) (any, 
 func freeLease(tx *inventory.Tx, n *inventory.Network, mac inventory.MAC, now time.Time) (netip.Addr, bool) {
 	var ended []*inventory.Lease
 	for a := n.Range.Start; n.Range.Contains(a); a = a.Next() {
-		if _, retired := tx.RetiredFrom(a, mac); retired {
+		l, taken := tx.LeaseAt(a)
+		if taken && !l.Expires.Before(now) {
 			continue
 		}
-		l, taken := tx.LeaseAt(a)
-		if !taken {
+		switch _, retired := tx.RetiredFrom(a, mac); {
+		case retired:
+		case !taken:
 			return a, true
-		}
-		if l.Expires.Before(now) {
+		default:
 			ended = append(ended, l)
 		}
 	}

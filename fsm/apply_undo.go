@@ -48,8 +48,11 @@ func undoChange(tx *inventory.Tx, c inventory.UndoChange) error {
 	duties := map[inventory.ID]inventory.Duty{}
 	for _, o := range is {
 		releaseAll(tx, o)
-		if n, ok := o.(*inventory.Network); ok {
-			duties[n.ID] = n.Duty
+		switch o := o.(type) {
+		case *inventory.Network:
+			duties[o.ID] = o.Duty
+		case *inventory.Switch:
+			duties[o.ID] = o.Duty
 		}
 		takeOut(tx, o, made[o])
 	}
@@ -114,10 +117,12 @@ func restore(tx *inventory.Tx, was []any, duties map[inventory.ID]inventory.Duty
 		switch o := o.(type) {
 		case *inventory.Cluster:
 			now, _ := tx.Cluster()
-			o.Secrets = now.Secrets
+			o.Secrets, o.Generation = now.Secrets, now.Generation
 		case *inventory.Network:
 			o.Duty = duties[o.ID]
 			dropLeases(tx, o, func(l *inventory.Lease) bool { return !o.Range.Contains(l.Addr) })
+		case *inventory.Switch:
+			o.Duty = duties[o.ID]
 		case *inventory.Node:
 			if has, ok := tx.NodeByMAC(o.MAC); ok && o.MAC != "" {
 				return fmt.Errorf("%s is the MAC address of node '%s' now", o.MAC, has.Name)

@@ -28,10 +28,11 @@ type state struct {
 	Statuses  []inventory.Status
 	Heads     []inventory.Head
 	Leases    []inventory.Lease
+	Retired   []inventory.Retired
 	Owners    []inventory.Owner
 	Entries   []inventory.Entry
 	Receipts  int
-	Invites   int
+	Invites   []inventory.Invite
 }
 
 // parse reads a snapshot.
@@ -83,6 +84,8 @@ func (s *state) add(table string, raw json.RawMessage) error {
 		return more(&s.Heads, raw)
 	case "lease":
 		return more(&s.Leases, raw)
+	case "retired":
+		return more(&s.Retired, raw)
 	case "address":
 		return more(&s.Owners, raw)
 	case "log":
@@ -91,8 +94,7 @@ func (s *state) add(table string, raw json.RawMessage) error {
 		s.Receipts++
 		return nil
 	case "invite":
-		s.Invites++
-		return nil
+		return more(&s.Invites, raw)
 	}
 	return fmt.Errorf("a table that the test does not know")
 }
@@ -118,7 +120,7 @@ func consistent(inv *inventory.Inventory) error {
 }
 
 func (s *state) consistent() error {
-	for _, check := range []func() error{s.checkNames, s.checkIDs, s.checkReferences, s.checkAddresses, s.checkRanges} {
+	for _, check := range []func() error{s.checkNames, s.checkIDs, s.checkReferences, s.checkAddresses, s.checkRanges, s.checkRetired} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -284,6 +286,7 @@ func (s *state) checkReferences() error {
 	}
 	for _, o := range s.Switches {
 		refs = append(refs, ref("network", o.Network))
+		optional("head", o.Duty.Holder)
 	}
 	for _, o := range s.OtherDevs {
 		for id := range o.Connected {
@@ -442,10 +445,57 @@ func (s *state) checkRanges() error {
 	return nil
 }
 
+// has tells whether a machine has an address, as a node or by a lease.
+func (s *state) has(mac inventory.MAC, a netip.Addr) bool {
+	for _, n := range s.Nodes {
+		for _, i := range n.Interfaces {
+			if n.MAC == mac && i.V4 == a {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(s.Leases, func(l inventory.Lease) bool { return l.MAC == mac && l.Addr == a })
+}
+
+// checkRetired holds that an address is retired from a machine once, and only
+// from one that does not have it, and that a state of format 1 has nothing of
+// format 2.
+func (s *state) checkRetired() error {
+	type key struct {
+		addr netip.Addr
+		mac  inventory.MAC
+	}
+	seen := map[key]bool{}
+	for _, r := range s.Retired {
+		k := key{r.Addr, r.MAC}
+		switch {
+		case seen[k] || !r.Addr.IsValid() || r.MAC == "":
+			return fmt.Errorf("%v is retired from nobody, or twice", r)
+		case s.has(r.MAC, r.Addr):
+			return fmt.Errorf("%v is retired from the machine that has it", r)
+		case (r.Index == 0) == r.Until.IsZero():
+			return fmt.Errorf("%v is neither a node's nor a lease", r)
+		case r.At.After(s.Sequence.Clock) || r.At.IsZero():
+			return fmt.Errorf("%v was retired at %v, by a clock that is at %v", r, r.At, s.Sequence.Clock)
+		}
+		seen[k] = true
+	}
+	q := s.Sequence
+	if q.Format < 2 && (q.Format != 0 || !q.Clock.IsZero() || q.Held || len(s.Retired) > 0) || q.Format == 2 && q.Clock.IsZero() {
+		return fmt.Errorf("the state is of format %d, with clock %v, held %t, %d retired addresses", q.Format, q.Clock, q.Held, len(s.Retired))
+	}
+	return nil
+}
+
 // lowestFree gives the address that the next one in the network must get, by
-// counting: the first that nobody has.
+// counting: the first that nobody has, or may have while that is asked for.
 func (s *state) lowestFree(n inventory.Network) netip.Addr {
 	used := s.heads()
+	if s.Sequence.Held {
+		for _, r := range s.Retired {
+			used[r.Addr] = true
+		}
+	}
 	used[s.Cluster.FrontendAddress] = true
 	for _, o := range s.Owners {
 		used[o.Addr] = true
@@ -471,7 +521,7 @@ func (s *state) objects() map[string]string {
 	}
 	if s.Cluster != nil {
 		c := *s.Cluster
-		c.Secrets = inventory.Secrets{}
+		c.Secrets, c.Generation = inventory.Secrets{}, 0
 		put("cluster", 0, c)
 	}
 	for _, o := range s.Networks {
@@ -488,6 +538,7 @@ func (s *state) objects() map[string]string {
 		put("group", o.ID, o)
 	}
 	for _, o := range s.Switches {
+		o.Duty = inventory.Duty{}
 		put("switch", o.ID, o)
 	}
 	for _, o := range s.OtherDevs {

@@ -65,7 +65,7 @@ func FuzzCommands(f *testing.F) {
 // sample is the newest sample of a snapshot.
 func sample(f *testing.F) string {
 	f.Helper()
-	raw, err := os.ReadFile("testdata/v1-issue3.snap")
+	raw, err := os.ReadFile("testdata/v2.snap")
 	if err != nil {
 		f.Fatal(err)
 	}

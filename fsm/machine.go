@@ -61,6 +61,9 @@ func (m *Machine) Apply(entry *raft.Log) any {
 		panic(fmt.Sprintf("fsm: entry %d: %v", entry.Index, err))
 	}
 	inv := m.view.Load()
+	// A head that had not heard of the new format yet sent an older one: no head
+	// of an older release is left that would have to apply it by those rules.
+	e.Version = max(e.Version, inv.Format())
 	if e.Request != "" {
 		if r, ok := inv.Receipt(e.Request); ok {
 			return r
@@ -77,12 +80,9 @@ func (m *Machine) Apply(entry *raft.Log) any {
 func apply(inv *inventory.Inventory, e inventory.Envelope, index uint64) (*inventory.Inventory, inventory.Result) {
 	tx := inv.Begin()
 	defer tx.Abort()
-	result := execute(tx, e)
+	result := execute(tx, e, index)
 	if result.Error != nil {
 		return nil, result
-	}
-	if e.Version >= 2 {
-		tx.Retire(index)
 	}
 	result.Entry = tx.Log(e)
 	if undo, ok := e.Command.(inventory.UndoChange); ok {
@@ -95,13 +95,16 @@ func apply(inv *inventory.Inventory, e inventory.Envelope, index uint64) (*inven
 }
 
 // execute does the command on an open Tx, by the rules of its version.
-func execute(tx *inventory.Tx, e inventory.Envelope) inventory.Result {
+func execute(tx *inventory.Tx, e inventory.Envelope, index uint64) inventory.Result {
 	if e.Version >= 2 {
 		tx.Enter(e.Version, e.At)
 	}
 	value, err := dispatch(tx, e)
 	if err != nil {
 		return inventory.Result{Error: inventory.AsError(err)}
+	}
+	if e.Version >= 2 {
+		tx.Retire(index)
 	}
 	var result inventory.Result
 	if value != nil {
@@ -118,7 +121,7 @@ func (m *Machine) Preview(e inventory.Envelope) (inventory.Result, []inventory.C
 	tx := m.View().Fork()
 	e.Version = tx.Format()
 	defer tx.Abort()
-	result := execute(tx, e)
+	result := execute(tx, e, tx.Index+1)
 	if result.Error != nil {
 		return result, nil, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
@@ -23,13 +24,25 @@ import (
 // snapshot too, and the exported document the same cluster after a deletion.
 func TestRandomCommands(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		r := &run{site: begun(t), t: t}
+		r := &run{site: begunAt(t, pick(generator{t: t}, []int{1, 2})), t: t}
 		r.was, r.state = r.read(r.View(), nil)
 		if g := (generator{t, r.View()}); g.between(0, 9) > 0 {
 			r.furnish()
 		}
+		var twin *site
 		for range rapid.IntRange(10, 30).Draw(t, "steps") {
+			r.age()
+			if twin == nil || pick(generator{t: t}, []int{0, 1, 2, 3}) == 0 {
+				twin = restore(t, r.was)
+				twin.index = r.index
+			}
 			r.step(r.draw())
+			for ; twin.index < r.index; twin.index++ {
+				twin.Apply(&raft.Log{Index: twin.index + 1, Data: r.log[twin.index]})
+			}
+			if got, _ := text(twin.View()); got != r.was {
+				t.Fatalf("a head that began with a snapshot has another state:\n%s", cmp.Diff(r.was, got))
+			}
 		}
 		again := &site{Machine: fsm.New()}
 		for i, b := range r.log {
@@ -82,6 +95,25 @@ func exported(t *rapid.T, s *site) {
 // headsAbout tells whether something is refused because of a head: heads come
 // and go and say what addresses they have, whatever the commands before said.
 func headsAbout(err error) bool { return strings.Contains(err.Error(), "head ") }
+
+// age makes the mesh speak a newer format at some time, has a head say something
+// in an older one even then, and lets heads' clocks jump.
+func (r *run) age() {
+	g := generator{r.t, r.View()}
+	switch n := g.between(0, 19); {
+	case r.View().Format() == 1 && n == 0:
+		r.version = 2
+		r.step(inventory.Advance{})
+	case r.View().Format() == 2:
+		r.version = 2
+		if n == 0 {
+			r.version = 1
+		}
+	}
+	if g.between(0, 9) == 0 {
+		r.wall = epoch.Add(time.Duration(g.between(-100, 100)) * time.Hour)
+	}
+}
 
 // run is one random sequence.
 type run struct {
@@ -288,10 +320,27 @@ func (r *run) draw() inventory.Command {
 		g.switches, g.otherdevs, g.rename, g.remove, g.remove, g.head, g.lease, g.lease, g.cluster,
 		r.undo, r.undoLast, r.document, r.document, r.document,
 	}
+	if r.version != 1 {
+		kinds = append(kinds, r.mesh, r.mesh, r.mesh)
+	}
 	if c, _ := r.View().Cluster(); c.Deleted {
 		kinds = []func() inventory.Command{g.setUp, g.setUp, g.head, g.network, r.undo, r.undoLast, r.undoLast}
 	}
 	return pick(g, kinds)()
+}
+
+// mesh draws what format 2 brought.
+func (r *run) mesh() inventory.Command {
+	g := generator{r.t, r.View()}
+	switch g.between(0, 9) {
+	case 0:
+		return inventory.ChangeHead{Name: g.one("h1", "h2"), Drained: ptr(g.yes()), Weight: ptr(g.between(0, 3))}
+	case 1:
+		return inventory.AdoptCluster{Head: inventory.Head{Name: g.one("h1", "h2"), Key: "k", Address: addr("10.30.255.254")}, Forget: g.yes()}
+	case 2, 3:
+		return inventory.AssignDuties{Polls: map[string]string{g.switchName(): g.one("", "h1", "h2")}}
+	}
+	return inventory.Advance{Elapsed: time.Duration(g.between(0, 60)) * time.Second, Applied: uint64(g.between(0, int(r.index))), Held: g.yes()}
 }
 
 func (r *run) undo() inventory.Command {

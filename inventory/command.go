@@ -32,8 +32,19 @@ var since = map[string]int{"advance": 2, "change-head": 2, "adopt-cluster": 2}
 
 // Since gives the format from which on the command may be used.
 func Since(c Command) int {
-	if a, ok := c.(AdmitHead); ok && a.Head.Witness {
-		return 2
+	switch c := c.(type) { // what an older release would leave out of a command that it knows
+	case InitCluster:
+		if c.Head.told() {
+			return 2
+		}
+	case AdmitHead:
+		if c.Head.told() {
+			return 2
+		}
+	case AssignDuties:
+		if len(c.Polls) > 0 {
+			return 2
+		}
 	}
 	return max(1, since[Verb(c)])
 }

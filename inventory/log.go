@@ -56,7 +56,7 @@ func recorded(o any) (id ID, name string, kept any) {
 	switch o := o.(type) {
 	case *Cluster:
 		c := *o
-		c.Secrets = Secrets{}
+		c.Secrets, c.Generation = Secrets{}, 0
 		return 0, "general", c
 	case *Network:
 		n := *o

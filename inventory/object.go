@@ -279,6 +279,9 @@ type Head struct {
 	Weight  int  `json:"weight,omitempty"`  // share of the duties; 0 is 1
 }
 
+// told tells whether the head is to be something that format 1 does not know.
+func (h *Head) told() bool { return h.Drained || h.Witness || h.Weight != 0 }
+
 // AddressIn gives the head's own address on the network of prefix p.
 func (h *Head) AddressIn(p netip.Prefix) (netip.Addr, bool) {
 	if p.Contains(h.Address) {

@@ -120,7 +120,7 @@ func (tx *Tx) Retire(index uint64) {
 func (tx *Tx) Release(applied uint64) {
 	clock := tx.Clock()
 	for _, r := range slices.Collect(tx.RetiredAddresses()) {
-		if (r.Index <= applied || clock.After(r.At.Add(RetiredFor))) && !clock.Before(r.Until) {
+		if (r.Index <= applied || clock.After(r.At.Add(RetiredFor+MaxAdvance))) && !clock.Before(r.Until) {
 			tx.release(r)
 		}
 	}
@@ -139,6 +139,9 @@ func (tx *Tx) release(r *Retired) {
 // be told of addresses that were given up.
 func (tx *Tx) Pass(elapsed time.Duration, held bool) {
 	s := tx.sequence()
+	if s.Held && !held {
+		clear(tx.taken) // those that were passed over count as free again: a head that restores would know nothing else
+	}
 	s.Clock = s.Clock.Add(elapsed)
 	s.Held = held
 	tx.put(tSequence, &s)
