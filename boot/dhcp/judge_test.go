@@ -53,7 +53,7 @@ func fixtureTx() *inventory.Tx {
 			1: {V4: ip("10.30.0.1")}, 2: {V4: ip("10.40.0.1")},
 		}},
 		&inventory.Owner{Addr: ip("10.30.0.1"), Type: "node", ID: 51, Network: netCluster},
-		&inventory.Lease{Network: netCluster, MAC: macLeased, Addr: ip("10.30.128.7"), Expires: now.Add(10 * time.Minute)},
+		&inventory.Lease{Network: netCluster, MAC: macLeased, Addr: ip("10.30.128.7"), Expires: now.Add(10*time.Minute + inventory.MaxAdvance)},
 	} {
 		tx.Put(o)
 	}
@@ -250,7 +250,7 @@ func TestJudgeRenewsLeases(t *testing.T) {
 		-time.Minute:     "lease in cluster",
 	} {
 		s := newScene(fixture(), Everyone)
-		s.now = now.Add(10*time.Minute - left)
+		s.now = now.Add(10*time.Minute - left) // the lease has MaxAdvance on top of that
 		r, err := classify(testPacket(macLeased, ask(dhcpv4.MessageTypeRequest), has("10.30.128.7")), true)
 		if err != nil {
 			t.Fatal(err)
