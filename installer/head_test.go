@@ -189,6 +189,11 @@ func (s *site) stages() []string {
 	for _, r := range s.reports {
 		name := strings.TrimPrefix(r.Stage, "install.")
 		if r.Failed {
+			// That it began may have been overtaken by that it failed: a report of the
+			// same stage takes the place of one that has not gone out yet.
+			if n := len(all); n > 0 && all[n-1] == name {
+				all = all[:n-1]
+			}
 			name += "!"
 		}
 		if len(all) == 0 || all[len(all)-1] != name {

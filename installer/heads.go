@@ -143,19 +143,38 @@ func (h *heads) plan(ctx context.Context) (boot.Plan, error) {
 	return p, err
 }
 
-// report tells the first head that listens.
+// report tells the first head that listens. A head gathers reports for a moment
+// before it passes them on, and what it has gathered dies with it: a later stage
+// makes up for that, but after the last one there is none, so that two heads are
+// told of it, if there are two.
 func (h *heads) report(ctx context.Context, r boot.Report) error {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode the report: %w", err)
 	}
-	return h.walk(ctx, func(head string) error {
+	told, enough := 0, 1
+	if r.Stage == boot.StageSuccess {
+		enough = 2
+	}
+	err = h.walk(ctx, func(head string) error {
 		ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 		defer cancel()
-		_, err := h.do(ctx, http.MethodPost, head, "/status", body)
-		return err
+		if _, err := h.do(ctx, http.MethodPost, head, "/status", body); err != nil {
+			return err
+		}
+		if told++; told < enough {
+			return errOneMore
+		}
+		return nil
 	})
+	if told > 0 && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
+
+// errOneMore goes on to the next head.
+var errOneMore = errors.New("it was told, and another one shall be")
 
 // do makes one request to one head and returns the body of a good answer. The
 // error of a refusal holds the first line of what the head says about it.

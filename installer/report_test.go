@@ -115,6 +115,40 @@ func eventually(t *testing.T, holds func() bool) {
 
 // TestHeadsWalk: a dead head, a hanging up one, and one that refuses are passed
 // over, and the one that answered is asked first from then on.
+// TestLastReport: two heads are told of the success, which is told only once, or
+// one if there is no other.
+func TestLastReport(t *testing.T) {
+	var heads, told []string
+	for range 3 {
+		s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { told = append(told, r.Host) }))
+		t.Cleanup(s.Close)
+		heads = append(heads, s.Listener.Addr().String())
+	}
+	for name, test := range map[string]struct {
+		stage string
+		heads []string
+		want  []string
+	}{
+		"another stage":  {boot.StagePostScript, heads, heads[:1]},
+		"the last":       {boot.StageSuccess, heads, heads[:2]},
+		"one is dead":    {boot.StageSuccess, append([]string{"127.0.0.1:1"}, heads...), heads[:2]},
+		"one alone":      {boot.StageSuccess, heads[:1], heads[:1]},
+		"one, and ruins": {boot.StageSuccess, []string{"127.0.0.1:1", heads[2], "127.0.0.1:2"}, heads[2:]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			told = nil
+			h := newHeads(Boot{Node: "node001", Heads: test.heads})
+			defer h.client.CloseIdleConnections()
+			if err := h.report(t.Context(), boot.Report{Stage: test.stage}); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, told); diff != "" {
+				t.Errorf("told (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestHeadsWalk(t *testing.T) {
 	asked := map[string]int{}
 	var mu sync.Mutex
