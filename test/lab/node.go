@@ -159,6 +159,7 @@ func (n *Node) settings(lease Lease, before map[string]string) map[string]string
 		settings[scope+"mac"] = n.MAC().String()
 		settings[scope+"ip"] = lease.Address.Addr().String()
 		settings[scope+"netmask"] = mask
+		settings[scope+"filename"] = lease.File
 		if lease.Router.IsValid() {
 			settings[scope+"gateway"] = lease.Router.String()
 		}
@@ -325,13 +326,18 @@ func (b *bounded) Write(p []byte) (int, error) {
 }
 
 // fetch gets a file by HTTP: a script if it is to have no name, else to disk under it. It gives up
-// when nothing has come for as long as stall.
+// when nothing has come for as long as stall. A script may also come by TFTP.
 func (n *Node) fetch(ctx context.Context, address, as string, stall time.Duration) (image, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stalled := fmt.Errorf("nothing has come for %s", stall)
 	timer := time.AfterFunc(stall, func() { cancel(stalled) })
 	defer timer.Stop()
+	var text bytes.Buffer
+	if as == "" && strings.HasPrefix(address, "tftp://") {
+		err := n.readTFTP(ctx, address, &text)
+		return image{script: text.String()}, err
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return image{}, err
@@ -345,7 +351,6 @@ func (n *Node) fetch(ctx context.Context, address, as string, stall time.Duratio
 	if response.StatusCode != http.StatusOK {
 		return image{}, fmt.Errorf("%s: %s", address, response.Status)
 	}
-	var text bytes.Buffer
 	to, img := io.Writer(&text), image{}
 	if as != "" {
 		img.path = n.file(filepath.Base(as))
