@@ -17,6 +17,7 @@ import (
 // every machine that is concerned asks on both sides: no address is offered to two
 // of them. The head alone goes on booting the nodes it knows and gives no lease.
 func TestPartition(t *testing.T) {
+	t.Parallel() // with TestTwin
 	full, _ := soak()
 	for _, holds := range []bool{true, false} {
 		name := "the holder alone"
@@ -36,7 +37,7 @@ func TestPartition(t *testing.T) {
 			p := newParted(t, m, alone)
 			p.before(t)
 			p.cut(t)
-			p.edit(t, lasting(25*time.Second, 10*time.Minute))
+			p.edit(t, lasting(20*time.Second, 10*time.Minute))
 			p.verdict(t)
 			p.heal(t)
 			t.Log("\n" + strings.Join(p.figures, "\n"))
