@@ -3,10 +3,8 @@ package bootkill
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -73,7 +71,7 @@ func (w *wire) read(t *testing.T, h *site.Head, c *packet.Conn) {
 	for {
 		n, _, err := c.ReadFrom(buffer)
 		switch {
-		case errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed):
+		case t.Context().Err() != nil: // the test is over and the socket closed
 			return
 		case err != nil:
 			t.Errorf("watch %s: %v", h.Name, err)

@@ -1,0 +1,254 @@
+package bootkill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/test/lab"
+	"github.com/clustervision/luna/test/lab/labtest"
+	"github.com/clustervision/luna/test/site"
+)
+
+const (
+	// promised is for how long at most writes may be refused while heads are taken
+	// down in order.
+	promised = 2 * time.Second
+	// writeEvery is how often something is written.
+	writeEvery = 100 * time.Millisecond
+	// downFor is how long a head's machine takes to be back.
+	downFor = 5 * time.Second
+	// stopPatience is for an agent that stops in order.
+	stopPatience = 30 * time.Second
+)
+
+// rolling is a maintenance of all heads while nodes boot.
+type rolling struct {
+	*site.Site
+	drains bool // there is luna head drain
+
+	mu   sync.Mutex
+	away *site.Head // nobody is sent to this one
+
+	booted atomic.Int64
+	began  time.Time
+}
+
+// TestRolling: every head in turn is drained, rebooted and taken back while nodes
+// boot in a loop. No node fails, and no write is refused for long.
+func TestRolling(t *testing.T) {
+	count, rounds, rate := 6, 1, 100
+	if soak() {
+		count, rounds, rate = 36, 2, 20
+	}
+	s, _ := newCluster(t, "rolling")
+	ctx := labtest.Context(t, 30*time.Minute)
+	r := &rolling{Site: s, began: time.Now()}
+	verbs, err := s.Heads[0].Luna(ctx, "head", "--help")
+	must(t, err)
+	r.drains = strings.Contains(verbs, "drain")
+	t.Logf("%d nodes at %d Mbit/s boot in a loop; luna head drain is there: %v", count, rate, r.drains)
+
+	stood := standstill(t)
+	writing, stopWriting := context.WithCancel(ctx)
+	var outage time.Duration
+	var writes errgroup.Group
+	writes.Go(func() (err error) {
+		outage, err = r.write(writing, t)
+		return err
+	})
+	over := make(chan struct{})
+	fleet, booting := errgroup.WithContext(ctx)
+	var again atomic.Int64
+	for i := range count {
+		fleet.Go(func() error {
+			n, err := s.Lab.Node(booting, lab.NodeConfig{Name: nodeName(i + 1), MAC: nodeMAC(i + 1), RateMbit: rate})
+			if err != nil {
+				return err
+			}
+			defer func() { again.Add(int64(strings.Count(n.Console(), "boot failed: "))) }()
+			for {
+				if err := r.boot(booting, n); err != nil {
+					return err
+				}
+				select {
+				case <-over:
+					return nil
+				default:
+				}
+			}
+		})
+	}
+	// Each node shall meet heads that go at more than one step of its boot.
+	for round := 0; round < rounds || r.booted.Load() < int64(rounds*count) && booting.Err() == nil; round++ {
+		for _, h := range s.Heads {
+			if err := r.reboot(booting, t, h); err != nil {
+				t.Errorf("round %d, %s: %v", round+1, h.Name, err)
+				break
+			}
+		}
+	}
+	close(over)
+	must(t, fleet.Wait())
+	stopWriting()
+	must(t, writes.Wait())
+	t.Logf("%d boots in %.0f s; firmware began again %d times; writes were refused for %s at most", r.booted.Load(), time.Since(r.began).Seconds(), again.Load(), outage)
+	if outage-stood() > promised {
+		t.Errorf("writes were refused for %s (the machine stood still for %s), %s are promised", outage, stood(), promised)
+	}
+	if r.drains && again.Load() > 0 {
+		t.Errorf("machines had to begin again %d times, though heads were drained", again.Load())
+	}
+}
+
+// boot boots a node once to its unpacked image, and throws that away.
+func (r *rolling) boot(ctx context.Context, n *lab.Node) error {
+	booted, err := n.Boot(ctx)
+	if err != nil {
+		return err
+	}
+	root := filepath.Join(r.Lab.Dir(), n.Name()+"-root")
+	defer os.RemoveAll(root)
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return err
+	}
+	p, err := n.Install(booted, filepath.Join(r.Bin, "luna-install"), root, "--seed", "0", "--once")
+	if err != nil {
+		return err
+	}
+	// A node is another machine: what it computes must not slow down the heads.
+	if err := unix.Setpriority(unix.PRIO_PGRP, p.Pid(), 15); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	if err := p.Wait(ctx); err != nil {
+		return fmt.Errorf("%s: %w", n.Name(), err)
+	}
+	r.booted.Add(1)
+	return nil
+}
+
+// reboot takes a head down as an administrator does and brings it back.
+func (r *rolling) reboot(ctx context.Context, t *testing.T, h *site.Head) error {
+	other := r.Other(h)
+	start, before := time.Now(), r.booted.Load()
+	if r.drains {
+		out, err := other.Luna(ctx, "head", "drain", h.Name)
+		if err != nil {
+			return err
+		}
+		t.Logf("%6.1f s luna head drain %s took %.1f s: %s", time.Since(r.began).Seconds(), h.Name, time.Since(start).Seconds(), strings.ReplaceAll(out, "\n", " / "))
+	}
+	r.mu.Lock()
+	r.away = h
+	r.mu.Unlock()
+	stopping := time.Now()
+	if err := h.Agent.Stop(syscall.SIGTERM, stopPatience); err != nil {
+		return err
+	}
+	stopped := time.Since(stopping)
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(downFor):
+	}
+	if err := h.Start(ctx); err != nil {
+		return err
+	}
+	if err := r.Settle(ctx); err != nil {
+		return err
+	}
+	if err := site.Until(ctx, time.Minute, "all heads hold the image", func() error { return held(ctx, r.Site) }); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.away = nil
+	r.mu.Unlock()
+	if r.drains {
+		if _, err := other.Luna(ctx, "head", "undrain", h.Name); err != nil {
+			return err
+		}
+	}
+	t.Logf("%6.1f s %s is back: stopped within %.1f s, away for %.1f s, %d boots meanwhile", time.Since(r.began).Seconds(), h.Name,
+		stopped.Seconds(), time.Since(stopping).Seconds(), r.booted.Load()-before)
+	return nil
+}
+
+// write changes something again and again, on one head after the other but for the
+// one that is away, until ctx ends. It gives the longest time from the beginning of
+// a write that was refused to the end of the next one that was not.
+func (r *rolling) write(ctx context.Context, t *testing.T) (longest time.Duration, err error) {
+	clients := map[*site.Head]*api.Client{}
+	for _, h := range r.Heads {
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", h.Socket())
+		}
+		clients[h] = &api.Client{Base: "http://luna", HTTP: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	}
+	tick := time.NewTicker(writeEvery)
+	defer tick.Stop()
+	var refused time.Time // when the first of the writes that were refused in a row began
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return longest, nil
+		case <-tick.C:
+		}
+		h := r.Heads[i%len(r.Heads)]
+		r.mu.Lock()
+		away := r.away == h
+		r.mu.Unlock()
+		if away {
+			continue
+		}
+		began, comment := time.Now(), fmt.Sprintf("write %d", i)
+		_, err := clients[h].ChangeNodes(ctx, nodeName(nodes), api.ChangeNodes{Comment: &comment})
+		switch {
+		case ctx.Err() != nil:
+			return longest, nil
+		case err != nil && refused.IsZero():
+			refused = began
+			t.Logf("%6.1f s %s refuses a write: %v", time.Since(r.began).Seconds(), h.Name, err)
+		case err == nil && !refused.IsZero():
+			longest = max(longest, time.Since(refused))
+			refused = time.Time{}
+		case err == nil && time.Since(began) > time.Second:
+			t.Logf("%6.1f s a write on %s took %.1f s", time.Since(r.began).Seconds(), h.Name, time.Since(began).Seconds())
+		}
+	}
+}
+
+// standstill begins to measure for how long this machine does not run at all, as a
+// virtual one does whose host has other things to do, and gives the sum so far.
+func standstill(t *testing.T) (sum func() time.Duration) {
+	t.Helper()
+	const beat, late = 10 * time.Millisecond, 100 * time.Millisecond
+	var total atomic.Int64
+	tick := time.NewTicker(beat)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for last := time.Now(); t.Context().Err() == nil; {
+			now := <-tick.C
+			if gap := now.Sub(last); gap > late {
+				total.Add(int64(gap))
+			}
+			last = now
+		}
+	}()
+	t.Cleanup(func() { <-ended; tick.Stop() })
+	return func() time.Duration { return time.Duration(total.Load()) }
+}
