@@ -1,57 +1,213 @@
 package consensus
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
 	"sync"
+	"time"
 
-	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"golang.org/x/sys/unix"
+)
+
+// This file is about a disk that does not take what raft must write: it is full, or
+// has become read-only, or is broken. raft alone would end the process when it
+// cannot write its term; and a leader that cannot write steps down, but wins the
+// next election, and the next.
+//
+// Instead this head falls silent with the first write that fails. As a leader it
+// has stepped down then (raft does that), and hands over; it sends no heartbeats
+// and wants no votes any more (see transport.go); what must be on disk before it
+// may be said is not said. It goes on to follow: it knows who leads, and has the
+// state that it had. Meanwhile it looks whether it can write again, and then takes
+// part as before.
+
+const (
+	// retryInterval is how often a disk that failed is tried.
+	retryInterval = 200 * time.Millisecond
+
+	// room is how much must fit on the disk before it counts as well again: else a
+	// head would be back for one entry, and lead, and fail with the next.
+	room = 1 << 20
+
+	// stallLimit is how long a write may take before this head falls silent as if it
+	// had failed: a leader whose disk hangs must not keep the others waiting.
+	stallLimit = 1500 * time.Millisecond
 )
 
 // disk is what is known of the disk below the raft store.
 type disk struct {
+	path string
+	log  *slog.Logger
+
+	ctx     context.Context // its lifetime
+	cancel  context.CancelFunc
+	mending sync.WaitGroup
+	// mend tries to write; anew says that the file itself cannot be relied on.
+	mend func(anew bool) error
+
 	mu      sync.Mutex
-	err     error
+	err     error // of the last attempt; nil if all is well
+	anew    bool
+	writes  uint64 // that have begun
+	stalled bool   // the last of them is late
 	changed signal
 }
 
-func (d *disk) note(err error) error {
-	d.mu.Lock()
-	was := d.err
-	d.err = err
-	d.mu.Unlock()
-	if (was == nil) != (err == nil) {
-		d.changed.fire()
-	}
-	return err
+func newDisk(path string, log *slog.Logger) *disk {
+	d := &disk{path: path, log: log}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	return d
 }
 
 // DiskError is nil, or why this head cannot write to its raft store now, in words
-// for an administrator. It goes on trying by itself.
+// for an administrator. It then neither leads nor votes; it goes on trying, and
+// takes part again when it can.
 func (d *disk) DiskError() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.err != nil:
+		return fmt.Errorf("the raft log %s cannot be written: %w", d.path, d.err)
+	case d.stalled:
+		return fmt.Errorf("the raft log %s cannot be written: the disk does not answer", d.path)
+	}
+	return nil
+}
+
+// DiskChanged returns a channel that is closed when DiskError has come or gone.
+// Take the channel first and look second, to miss nothing.
+func (d *disk) DiskChanged() <-chan struct{} { return d.changed.wait() }
+
+// failure is why nothing is to be written now.
+func (d *disk) failure() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err
 }
 
-// DiskChanged returns a channel that is closed when DiskError comes or goes. Take
-// the channel first and look second, to miss nothing.
-func (d *disk) DiskChanged() <-chan struct{} { return d.changed.wait() }
-
-// watchedStore is the raft store, which tells disk how each write went.
-type watchedStore struct {
-	*raftboltdb.BoltStore
-	disk *disk
+// fail takes note that a write has failed, and begins to try again.
+func (d *disk) fail(err error) {
+	d.mu.Lock()
+	first := d.err == nil
+	d.err = err
+	d.anew = d.anew || suspect(err)
+	if first && d.ctx.Err() == nil {
+		d.mending.Go(d.keepTrying)
+	}
+	d.mu.Unlock()
+	if first {
+		d.log.Warn("raft log cannot be written, this head neither leads nor votes for now", "path", d.path, "error", err)
+		d.changed.fire()
+	}
 }
 
-func (s *watchedStore) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
-func (s *watchedStore) StoreLogs(logs []*raft.Log) error {
-	return s.disk.note(s.BoltStore.StoreLogs(logs))
+// suspect reports whether the file may be other than it reads. A write that was
+// refused has changed nothing. But when a sync fails, the kernel forgets which pages
+// it could not write, and the next sync succeeds: what is read is then in memory
+// only. bbolt has no other calls of the system, and wraps the error of this one not.
+func suspect(err error) bool {
+	var refused *fs.PathError
+	return !errors.As(err, &refused)
 }
 
-func (s *watchedStore) DeleteRange(first, last uint64) error {
-	return s.disk.note(s.BoltStore.DeleteRange(first, last))
+// keepTrying ends when the disk is well again.
+func (d *disk) keepTrying() {
+	tick := time.NewTicker(retryInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		d.mu.Lock()
+		anew := d.anew
+		d.mu.Unlock()
+		err := d.mend(anew)
+		d.mu.Lock()
+		d.err = err
+		d.anew = err != nil && (anew || suspect(err))
+		d.mu.Unlock()
+		if err == nil {
+			d.log.Info("raft log can be written again", "path", d.path)
+			d.changed.fire()
+			return
+		}
+	}
 }
-func (s *watchedStore) Set(key, value []byte) error { return s.disk.note(s.BoltStore.Set(key, value)) }
-func (s *watchedStore) SetUint64(key []byte, value uint64) error {
-	return s.disk.note(s.BoltStore.SetUint64(key, value))
+
+// watch is told when a write begins, and returns what is to be told when it ends.
+func (d *disk) watch() (ended func()) {
+	d.mu.Lock()
+	d.writes++
+	this := d.writes
+	d.mu.Unlock()
+	set := func(stalled bool) {
+		d.mu.Lock()
+		changed := d.writes == this && d.stalled != stalled
+		if changed {
+			d.stalled = stalled
+		}
+		d.mu.Unlock()
+		if changed {
+			d.changed.fire()
+		}
+	}
+	late := time.AfterFunc(stallLimit, func() { set(true) })
+	return func() {
+		late.Stop()
+		set(false)
+		d.mu.Lock()
+		d.writes++ // so that a timer which has just fired finds itself to be old
+		d.mu.Unlock()
+	}
+}
+
+func (d *disk) close() {
+	d.cancel()
+	d.mending.Wait()
+}
+
+// retry is how a store tries its disk.
+func (s *store) retry(anew bool) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.hasRoom(); err != nil {
+		return err
+	}
+	if !anew {
+		return s.commit(s.seal, nil)
+	}
+	db, err := createStore(s.path, &s.seal, s.GetLog)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	old := s.db
+	s.db = db
+	s.mu.Unlock()
+	_ = old.Close() // it has no name any more
+	return nil
+}
+
+// hasRoom writes a file beside the store and takes it away again.
+func (s *store) hasRoom() (err error) {
+	path := s.path + ".room"
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close(), os.Remove(path)) }()
+	err = unix.Fallocate(int(file.Fd()), 0, 0, room)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return &fs.PathError{Op: "reserve room in", Path: path, Err: err}
+	}
+	if _, err := file.Write(make([]byte, 64<<10)); err != nil {
+		return err
+	}
+	return file.Sync()
 }

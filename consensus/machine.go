@@ -68,19 +68,3 @@ func (m *machine) Restore(src io.ReadCloser) error {
 	m.applied.raise(snap.index)
 	return nil
 }
-
-// snapshots are a snapshot store whose readers tell the index.
-type snapshots struct{ raft.SnapshotStore }
-
-func (s snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	meta, src, err := s.SnapshotStore.Open(id)
-	if err != nil {
-		return nil, nil, err
-	}
-	return meta, &snapshotReader{ReadCloser: src, index: meta.Index}, nil
-}
-
-type snapshotReader struct {
-	io.ReadCloser
-	index uint64
-}

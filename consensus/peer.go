@@ -53,7 +53,7 @@ func New(cfg Config, machine raft.FSM) (_ *Peer, err error) {
 		return nil, errors.Join(err, p.replica.close())
 	}
 	p.replica.members = p.gossip
-	trans.open(p.replica.address)
+	trans.open(p.replica.address, p.DiskError)
 	return p, nil
 }
 

@@ -157,25 +157,9 @@ func TestStateWithoutMajority(t *testing.T) {
 func TestDamagedRecord(t *testing.T) {
 	for name, damage := range map[string]func(path string) error{
 		"missing": os.Remove,
+		"empty":   func(path string) error { return os.Truncate(path, 0) },
 		"torn": func(path string) error {
 			return os.WriteFile(path, []byte("0123456789abcdefghij"), 0o600)
-		},
-		"of a longer log": func(path string) error {
-			rec, err := openRecord(path)
-			if err != nil {
-				return err
-			}
-			rec.write(1000, 1)
-			return rec.close()
-		},
-		"of another term": func(path string) error {
-			rec, err := openRecord(path)
-			if err != nil {
-				return err
-			}
-			index, term, _ := rec.read()
-			rec.write(index, term+1)
-			return rec.close()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -188,6 +172,37 @@ func TestDamagedRecord(t *testing.T) {
 			}
 			h.restart() // raft alone: the state comes when the head leads
 			h.has(index, "one")
+		})
+	}
+}
+
+// What was applied here must still be here.
+func TestLogOfBefore(t *testing.T) {
+	for name, write := range map[string]func(rec *record, index, term uint64){
+		"shorter":         func(rec *record, index, term uint64) { rec.write(index+1000, term) },
+		"of another term": func(rec *record, index, term uint64) { rec.write(index, term+1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			h := c.form(1)[0]
+			c.write("one")
+			h.kill()
+			rec, err := openRecord(filepath.Join(h.cfg.Dir, "applied"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			index, term, ok := rec.read()
+			if write(rec, index, term); !ok {
+				t.Error("no record")
+			}
+			if err := rec.close(); err != nil {
+				t.Fatal(err)
+			}
+			_, err = New(h.cfg, new(list))
+			var damaged *DamagedError
+			if !errors.As(err, &damaged) || damaged.Path != filepath.Join(h.cfg.Dir, "raft.db") {
+				t.Errorf("New: %v", err)
+			}
 		})
 	}
 }

@@ -2,9 +2,11 @@ package consensus
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
+	"syscall"
 
 	"github.com/hashicorp/raft"
 )
@@ -18,12 +20,16 @@ import (
 //
 // It is written in place without fsync, about a microsecond per entry: whatever
 // reaches the disk is true, if perhaps old, and the checksum catches a torn write.
+// It is there twice, so that one damaged byte does not cost a head its state.
 type record struct{ file *os.File }
 
 const recordSize = 8 + 8 + 4 // index, term, CRC-32 of both
 
 func openRecord(path string) (*record, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, syscall.EISDIR) {
+		return nil, &DamagedError{Path: path, Reason: "it is a directory"}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the record of what was applied: %w", err)
 	}
@@ -31,19 +37,44 @@ func openRecord(path string) (*record, error) {
 }
 
 func (r *record) write(index, term uint64) {
-	var b [recordSize]byte
+	var b [2 * recordSize]byte
 	binary.BigEndian.PutUint64(b[0:], index)
 	binary.BigEndian.PutUint64(b[8:], term)
 	binary.BigEndian.PutUint32(b[16:], crc32.ChecksumIEEE(b[:16]))
+	copy(b[recordSize:], b[:recordSize])
 	_, _ = r.file.WriteAt(b[:], 0) // an older record is true as well, a broken one is seen
 }
 
 func (r *record) read() (index, term uint64, ok bool) {
-	var b [recordSize]byte
-	if _, err := r.file.ReadAt(b[:], 0); err != nil || crc32.ChecksumIEEE(b[:16]) != binary.BigEndian.Uint32(b[16:]) {
-		return 0, 0, false
+	for i := range int64(2) {
+		var b [recordSize]byte
+		if _, err := r.file.ReadAt(b[:], i*recordSize); err == nil && crc32.ChecksumIEEE(b[:16]) == binary.BigEndian.Uint32(b[16:]) {
+			return binary.BigEndian.Uint64(b[0:]), binary.BigEndian.Uint64(b[8:]), true
+		}
 	}
-	return binary.BigEndian.Uint64(b[0:]), binary.BigEndian.Uint64(b[8:]), true
+	return 0, 0, false
+}
+
+// agree checks that the log and the snapshots hold what was applied. If not, they
+// have lost what was on disk once, and what this head may have told others that it
+// has: as where an old copy was put in their place, or a disk lied about a sync.
+func (r *record) agree(logs *store, newest *raft.SnapshotMeta) error {
+	index, term, ok := r.read()
+	if !ok || newest != nil && index <= newest.Index {
+		return nil
+	}
+	last, _ := logs.LastIndex()
+	if index > last {
+		return &DamagedError{Path: logs.path, Reason: fmt.Sprintf("it ends with entry %d, but entry %d was here once", last, index)}
+	}
+	var entry raft.Log
+	if err := logs.GetLog(index, &entry); err != nil {
+		return err
+	}
+	if entry.Term != term {
+		return &DamagedError{Path: logs.path, Reason: fmt.Sprintf("entry %d is of term %d, but one of term %d was applied", index, entry.Term, term)}
+	}
+	return nil
 }
 
 func (r *record) close() error {

@@ -76,10 +76,6 @@ func openReplica(cfg *Config, fsm raft.FSM, trans *transport, logger hclog.Logge
 	}
 	r.machine.record = r.record
 
-	logs, err := raft.NewLogCache(512, r.store)
-	if err != nil {
-		return nil, err // never: it minds the size only
-	}
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(cfg.Name)
 	conf.HeartbeatTimeout = cfg.Timing.Heartbeat
@@ -93,7 +89,7 @@ func openReplica(cfg *Config, fsm raft.FSM, trans *transport, logger hclog.Logge
 	conf.ShutdownOnRemove = false            // a removed leader steps down; what else to do is the caller's
 	conf.NoLegacyTelemetry = true
 	conf.Logger = logger
-	if r.raft, err = raft.NewRaft(conf, r.machine, logs, r.store, r.snaps, trans); err != nil {
+	if r.raft, err = raft.NewRaft(conf, r.machine, r.store, r.store, r.snaps, trans); err != nil {
 		return nil, fmt.Errorf("starting raft from %s: %w", cfg.Dir, err)
 	}
 	// raft calls the filter in its own loop, right after the change. That is all
@@ -276,6 +272,8 @@ func (r *replica) explain(err error) error {
 		return ErrNoLeader
 	case errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return ErrNoLeader
+	case errors.Is(err, errNotStored):
+		return fmt.Errorf("%w: this one led, and cannot write its log: %w", ErrNoLeader, err)
 	case errors.Is(err, raft.ErrEnqueueTimeout):
 		return fmt.Errorf("%w: the leader did not take the proposal in time: %w", errNotBegun, context.DeadlineExceeded)
 	}

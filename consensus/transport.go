@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -20,16 +21,27 @@ const (
 	// patience bounds how long replication to a head that is away waits for it to
 	// answer, before raft counts another failure.
 	patience = 30 * time.Second
+
+	// refusalPause is how long replication to a head that cannot write what it is
+	// sent waits before it tries the same again.
+	refusalPause = 200 * time.Millisecond
 )
 
-// transport is raft's network transport, with two differences.
+// errSilent says that this head says nothing to others, as it cannot write.
+var errSilent = errors.New("the raft log of this head cannot be written")
+
+// transport is raft's network transport, with three differences.
 //
 // It dials heads by name: each address that it hands to the stream layer is
 // "name@address:port", so that the certificate can be held against the name.
 //
 // And it takes up replication at once when a head comes back. Raft waits between
 // attempts, twice as long each time, up to ten seconds, and is not woken: but its
-// heartbeats to the same head go on several times a second, so they can tell.
+// heartbeats to the same head go on several times a second, so they can tell. The
+// same holds for a head that is there and has a full disk: what it could not write
+// is sent again until it can.
+//
+// And it says nothing as a leader or a candidate while this head's own disk fails.
 type transport struct {
 	*raft.NetworkTransport
 	stream *stream
@@ -38,6 +50,7 @@ type transport struct {
 	// has everything in place.
 	ready   chan struct{}
 	address func(name string) (netip.AddrPort, bool)
+	disk    func() error
 
 	answers answers // of the followers, while this head leads
 
@@ -66,9 +79,35 @@ func newTransport(s *stream, logger hclog.Logger) *transport {
 }
 
 // open lets raft dial, from now on.
-func (t *transport) open(address func(name string) (netip.AddrPort, bool)) {
-	t.address = address
+func (t *transport) open(address func(name string) (netip.AddrPort, bool), disk func() error) {
+	t.address, t.disk = address, disk
 	close(t.ready)
+}
+
+// silent reports whether this head must neither lead nor stand for election.
+func (t *transport) silent() bool {
+	select {
+	case <-t.ready:
+		return t.disk() != nil
+	default:
+		return false // and nobody is dialed yet
+	}
+}
+
+// RequestVote implements raft.Transport.
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if t.silent() {
+		return errSilent
+	}
+	return t.NetworkTransport.RequestVote(id, target, req, resp)
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if t.silent() {
+		return errSilent
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, req, resp)
 }
 
 // ServerAddr implements raft.ServerAddressProvider.
@@ -108,14 +147,35 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, r
 	case heartbeat && err == nil:
 		t.answered(id)
 		return nil
-	case heartbeat || err == nil || !t.untilAnswered(id):
+	case heartbeat || err != nil && !t.untilAnswered(id):
 		return err
+	case err != nil:
+		err = t.ask(id, target, req, resp)
 	}
-	return t.ask(id, target, req, resp)
+	// Raft would wait longer and longer, and each time go back by an entry, until
+	// there is none that far back.
+	for end := time.Now().Add(patience); err == nil && notWritten(req, resp) && time.Now().Before(end); {
+		select {
+		case <-time.After(refusalPause):
+			err = t.ask(id, target, req, resp)
+		case <-t.stream.ctx.Done():
+			return ErrClosed
+		}
+	}
+	return err
+}
+
+// notWritten reports whether a follower has turned entries down for no other reason
+// than that it could not write them.
+func notWritten(req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) bool {
+	return !resp.Success && !resp.NoRetryBackoff && resp.Term <= req.Term && len(req.Entries) > 0
 }
 
 // ask sends a message to a follower, and notes that it obeys, if it does.
 func (t *transport) ask(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if t.silent() {
+		return errSilent
+	}
 	sent := time.Now()
 	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
 	if err == nil && resp.Term <= req.Term {
