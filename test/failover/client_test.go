@@ -58,8 +58,8 @@ func (w *wire) machineOf(mac net.HardwareAddr) *client {
 var errSilent = errors.New("no answer")
 
 // exchange is DISCOVER, OFFER, REQUEST, ACK, from the beginning until it has
-// succeeded. What is not answered is asked again after retry; from says how long
-// the machine has waited already, as DHCP's secs field does.
+// succeeded. What is not answered is asked again after retry, with the time that the
+// machine has waited in DHCP's secs field: a failover pair looks at it.
 func (c *client) exchange(ctx context.Context, retry time.Duration) (answer, error) {
 	began := time.Now()
 	for {
@@ -75,6 +75,13 @@ func (c *client) exchange(ctx context.Context, retry time.Duration) (answer, err
 			return answer{}, err
 		}
 	}
+}
+
+// lease is an exchange of an impatient machine, which must succeed within a minute.
+func (c *client) lease(ctx context.Context) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return c.exchange(ctx, impatience)
 }
 
 func (c *client) attempt(ctx context.Context, began time.Time, retry time.Duration) (answer, error) {

@@ -50,9 +50,9 @@ func TestFlood(t *testing.T) {
 		answered(t, c)
 		c.begin()
 	}
-	f := flood{Target: target.Addr, Burst: 50, Lasting: lasting(10*time.Second, 2*time.Minute)}
-	if full {
-		f.Burst = 1000 // more than there is time for
+	f := flood{Target: target.Addr, Burst: 50, Connecting: 1, Pause: 20 * time.Millisecond, Lasting: lasting(10*time.Second, 2*time.Minute)}
+	if full { // as much as there is time for
+		f.Burst, f.Connecting, f.Pause = 1000, 8, 0
 	}
 	sent, err := f.on(t.Context(), bad)
 	must(t, err)
@@ -131,9 +131,11 @@ func resident(pid int) (int64, error) {
 // flood is garbage from one host to one head. It is sent by a process of its own, so
 // that this one, which measures, is not as busy as it is.
 type flood struct {
-	Target  netip.Addr
-	Burst   int // packets to each port of UDP every ten milliseconds
-	Lasting time.Duration
+	Target     netip.Addr
+	Burst      int           // packets to each port of UDP every ten milliseconds
+	Connecting int           // at a time, to each port of TCP
+	Pause      time.Duration // between two such connections
+	Lasting    time.Duration
 
 	sent struct{ packets, madeUp, connections, bytes atomic.Int64 }
 }
@@ -192,11 +194,10 @@ func (f *flood) dial(ctx context.Context, network string, port int) (net.Conn, e
 	return dialer.DialContext(ctx, network, netip.AddrPortFrom(f.Target, uint16(port)).String())
 }
 
-// What the flood is made of, beside its burst.
+// What else the flood is made of.
 const (
 	inventedMachines = 1000 // fewer than the pool has addresses: it must not run out
-	connecting       = 8    // at a time, to each port
-	leftOpen         = 100  // connections to each port that say nothing
+	leftOpen         = 100  // connections to each port that say no more than a byte
 )
 
 func (f *flood) run(ctx context.Context) error {
@@ -206,7 +207,7 @@ func (f *flood) run(ctx context.Context) error {
 	}
 	// 7052 and following are the swarm's, as many as it has opened.
 	for _, port := range []int{7050, 7051, 8300, 7946, 7052, 7053, 7054} {
-		for range connecting {
+		for range f.Connecting {
 			all.Go(func() error { return f.tcp(ctx, port) })
 		}
 		all.Go(func() error { return f.leave(ctx, port) })
@@ -271,11 +272,13 @@ func (f *flood) tcp(ctx context.Context, port int) error {
 				}
 			}
 		})
+		pause := f.Pause
 		if err != nil { // nobody listens there, or the queue is full
-			select {
-			case <-ctx.Done():
-			case <-time.After(100 * time.Millisecond):
-			}
+			pause = 100 * time.Millisecond
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
 		}
 	}
 	return nil

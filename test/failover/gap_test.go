@@ -62,15 +62,13 @@ func kills() []kill {
 // load is clients that ask all the time: nodes, machines that nobody knows, and
 // two of them with a client that is not ours.
 type load struct {
-	lab        *lab.Lab
-	book       *book
-	wires      []*wire
-	known      []*client
-	unknown    []*client
-	real       []*udhcpc
-	late       int
-	stop       func()
-	inTheTable string // of the service, in the table
+	of      string // whose load it is
+	wires   []*wire
+	known   []*client
+	unknown []*client
+	real    []*udhcpc
+	late    int // how many machines have come since
+	stop    func()
 }
 
 const (
@@ -91,7 +89,7 @@ func loadNodes() (csv string) {
 
 func newLoad(tb testing.TB, l *lab.Lab, b *book, name string) *load {
 	tb.Helper()
-	d := &load{lab: l, book: b, inTheTable: name}
+	d := &load{of: name}
 	var all []asker
 	for i := range loadWires {
 		w, err := newWire(tb.Context(), l, b, "", fmt.Sprintf("wire%d", i))
@@ -189,7 +187,7 @@ func (d *load) kill(ctx context.Context, s service, rounds int, until time.Time)
 			measured[how.name] = &gaps{}
 		}
 		if err := d.killOnce(ctx, s, i, how, measured[how.name]); err != nil {
-			return nil, fmt.Errorf("%s, %s number %d: %w", d.inTheTable, how.name, i+1, err)
+			return nil, fmt.Errorf("%s, %s number %d: %w", d.of, how.name, i+1, err)
 		}
 	}
 	return measured, nil
@@ -208,9 +206,7 @@ func (d *load) killOnce(ctx context.Context, s service, round int, how kill, g *
 		return err
 	}
 	came := time.Now()
-	patience, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	first, err := late.exchange(patience, impatience)
+	first, err := late.lease(ctx)
 	if err != nil {
 		return fmt.Errorf("a machine that came when %s died: %w", victim.name, err)
 	}

@@ -74,9 +74,8 @@ func (w *waking) run(t *testing.T) (waiting string) {
 	luna(t, next, "node", "add", "-g", "compute", "-n", bound, "--mac", w.leased.mac.String())
 	luna(t, next, "node", "change", w.node, "--mac", w.new.mac.String())
 	fresh := w.load.wires[0].machine(fmt.Sprintf("fresh%d", w.number))
-	if _, err := fresh.exchange(ctx, impatience); err != nil {
-		t.Fatal(err)
-	}
+	_, err = fresh.lease(ctx)
+	must(t, err)
 	must(t, w.load.otherThan(ctx, server{name: twin.Name, addr: twin.Addr}))
 	select {
 	case <-ctx.Done():
