@@ -394,7 +394,7 @@ func (g generator) lease() inventory.Command {
 			network = n.Name
 		}
 	}
-	return inventory.LeaseAddress{Network: network, MAC: mac, At: epoch, TTL: time.Minute}
+	return inventory.LeaseAddress{Network: network, MAC: mac, At: epoch.Add(time.Duration(g.between(-9, 9)) * 20 * time.Second), TTL: time.Minute}
 }
 
 func (g generator) cluster() inventory.Command {
