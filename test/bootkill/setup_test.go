@@ -25,14 +25,36 @@ func must(t *testing.T, err error) {
 // soak tells whether there is time for everything.
 func soak() bool { return os.Getenv("LUNA_SOAK") != "" }
 
-// nodes is how many there are in the inventory.
-const nodes = 40
+// nodes is how many there are in the inventory. The first ones boot in a loop, the
+// next ones are emulated machines and then installations, and the last one is only
+// written to.
+const (
+	nodes        = 64
+	firstMachine = 40
+	firstInstall = 50
+)
 
 func nodeName(i int) string { return fmt.Sprintf("node%03d", i) }
 
 func nodeMAC(i int) net.HardwareAddr { return net.HardwareAddr{0x52, 0x54, 0, 0, 0, byte(i)} }
 
+// bind gives a node its machine.
+func bind(ctx context.Context, s *site.Site, node int) error {
+	_, err := s.Heads[0].Luna(ctx, "node", "change", nodeName(node), "--mac", nodeMAC(node).String())
+	return err
+}
+
 func nodeAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 30, 0, byte(i)}) }
+
+// TestBootKill: whichever head dies under a node, at whatever step, the node is
+// booted in the end.
+func TestBootKill(t *testing.T) {
+	s, tree := newCluster(t, "bootkill")
+	w := newWire(t, s)
+	t.Run("Machine", func(t *testing.T) { machines(t, s, w) })
+	t.Run("Install", func(t *testing.T) { installs(t, s, w, tree) })
+	t.Run("Rolling", func(t *testing.T) { roll(t, s) })
+}
 
 // newCluster makes three heads that answer DHCP, all of them with the packed image
 // of a small Debian, and nodes that boot it.
@@ -58,10 +80,6 @@ func newCluster(t *testing.T, name string) (s *site.Site, tree string) {
 		{"osimage", "pack", "compute"},
 	} {
 		_, err := h.Luna(ctx, args...)
-		must(t, err)
-	}
-	for i := range nodes {
-		_, err := h.Luna(ctx, "node", "change", nodeName(i+1), "--mac", nodeMAC(i+1).String())
 		must(t, err)
 	}
 	must(t, site.Until(ctx, time.Minute, "all heads hold the image", func() error { return held(ctx, s) }))
@@ -109,15 +127,4 @@ func succeeds(ctx context.Context, s *site.Site, dead *site.Head, node string) e
 		}
 		return err
 	})
-}
-
-// revive starts a killed head again and waits until it is one of the mesh.
-func revive(ctx context.Context, t *testing.T, s *site.Site, h *site.Head) {
-	t.Helper()
-	must(t, h.Start(ctx))
-	must(t, s.Settle(ctx))
-	must(t, site.Until(ctx, 30*time.Second, "a head holds DHCP", func() error {
-		_, err := s.Holder(ctx, h)
-		return err
-	}))
 }

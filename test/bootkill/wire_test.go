@@ -2,6 +2,7 @@ package bootkill
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -136,20 +137,38 @@ type death struct {
 	at   time.Time
 }
 
-// killAt kills the head that victim names, at the first packet at which it names
+// killAt kills the head that the step names, at the first packet at which it names
 // one, and tells of it.
-func (w *wire) killAt(victim func(frame) *site.Head) <-chan death {
+func (w *wire) killAt(ctx context.Context, t *testing.T, at step, node int) <-chan death {
 	done := make(chan death, 1)
-	once := false
+	victim, once := at.at(node), false
 	w.watch(func(f frame) {
 		if once {
 			return
 		}
-		if h := victim(f); h != nil {
-			once = true
-			h.Agent.Kill9()
-			done <- death{h, time.Now()}
+		h := victim(f)
+		if h == nil {
+			return
 		}
+		once = true
+		if at.silent {
+			if err := h.Cut(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		h.Agent.Kill9()
+		done <- death{h, time.Now()}
 	})
 	return done
+}
+
+// revive starts a killed head again and waits until all heads agree.
+func revive(ctx context.Context, s *site.Site, h *site.Head) error {
+	if err := h.Heal(ctx); err != nil {
+		return err
+	}
+	if err := h.Start(ctx); err != nil {
+		return err
+	}
+	return s.Settle(ctx)
 }
