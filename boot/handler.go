@@ -20,6 +20,10 @@ import (
 type HandlerConfig struct {
 	// View gives the state as this head knows it. Required.
 	View func() *inventory.Inventory
+	// Current tells whether View is not behind what the cluster has agreed on, as
+	// far as this head can know. While it is, machines are sent to the other heads:
+	// what this one says of them may have changed. Nil: it never is.
+	Current func() bool
 	// Live tells whether a head, by name, is alive as far as this head knows;
 	// only live heads are named to nodes. Nil: all are.
 	Live func(head string) bool
@@ -79,6 +83,9 @@ func NewHandler(c HandlerConfig) *Handler {
 	if c.Report == nil {
 		c.Report = func(*inventory.Node, Report) {}
 	}
+	if c.Current == nil {
+		c.Current = func() bool { return true }
+	}
 	h := &Handler{HandlerConfig: c, mux: http.NewServeMux()}
 	h.mux.HandleFunc("/luna", h.luna)
 	h.mux.HandleFunc("GET /plan", h.plan)
@@ -120,6 +127,18 @@ func send(w http.ResponseWriter, contentType string, body []byte) {
 }
 
 const plain = "text/plain; charset=utf-8"
+
+// knows tells whether this head may say what a machine boots, or refuses. One that
+// has just started has caught up with nobody and may know nothing at all: a menu
+// that it made then would name no heads, ask nobody any more, and keep its machine
+// for ever.
+func (h *Handler) knows(w http.ResponseWriter) bool {
+	if _, ok := h.View().Cluster(); ok && h.Current() {
+		return true
+	}
+	refuse(w, http.StatusServiceUnavailable, "this head has not caught up with the cluster yet: ask another head")
+	return false
+}
 
 // site gives what answers to this request are made from.
 func (h *Handler) site(r *http.Request) Site {
@@ -217,6 +236,9 @@ func unauthorized(w http.ResponseWriter, n *inventory.Node, err error) {
 }
 
 func (h *Handler) plan(w http.ResponseWriter, r *http.Request) {
+	if !h.knows(w) {
+		return
+	}
 	s := h.site(r)
 	n, ok := h.node(w, r, s.Inventory)
 	if !ok {

@@ -29,6 +29,9 @@ var stageRE = regexp.MustCompile(`^[ a-zA-Z0-9.\-_]+$`)
 
 // luna answers /luna, by step as in Luna 1.2.
 func (h *Handler) luna(w http.ResponseWriter, r *http.Request) {
+	if !h.knows(w) {
+		return
+	}
 	switch step := r.URL.Query().Get("step"); step {
 	case "boot":
 		h.menu(w, r)

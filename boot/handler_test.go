@@ -307,6 +307,34 @@ func TestOverTheWire(t *testing.T) {
 	}
 }
 
+// TestBehind: a head that knows nothing yet, or less than the others, sends machines
+// to these, whatever they ask for that can change; what it holds it gives.
+func TestBehind(t *testing.T) {
+	for name, behind := range map[string]func(*server){
+		"it knows nothing": func(s *server) { s.inv = inventory.Empty() },
+		"it knows less":    func(s *server) { s.Current = func() bool { return false } },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			behind(s)
+			for _, path := range []string{
+				"/luna?step=boot", "/luna?step=boot&mac=52:54:00:00:00:01", "/luna?step=discovery&hwdata=52:54:00:00:00:01",
+				"/luna?step=install&node=node001", "/plan?node=node001",
+			} {
+				r := s.ask("GET", path, fromNode1, NewToken(bootKey, 51, clock), "")
+				if body := read(t, r); r.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "ask another head") {
+					t.Errorf("%s: %s %q", path, r.Status, body)
+				}
+			}
+			for _, path := range []string{"/boot/undionly.kpxe", "/artifacts/" + hash("a")} {
+				if r := s.ask("GET", path, fromNode1, "", ""); r.StatusCode != http.StatusOK {
+					t.Errorf("%s: %s", path, r.Status)
+				}
+			}
+		})
+	}
+}
+
 func TestOpenTFTP(t *testing.T) {
 	s := newServer(t)
 	for name, want := range map[string]string{
