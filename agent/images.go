@@ -3,44 +3,79 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/clustervision/luna/inventory"
 	"github.com/clustervision/luna/swarm"
 )
 
-// keepImages makes this head's disk follow the inventory: it fetches every
-// version that it lacks from the heads that hold it, seeds all that it has, says
-// so, and removes what nobody needs any more.
+// keeper makes this head's disk follow the inventory: it fetches every version
+// that it lacks from the heads that hold it, seeds all that it has, says so, and
+// removes what nobody needs any more. What is damaged is not served from when that
+// is known, and fetched anew.
+type keeper struct {
+	*member
+	seeded map[string]string // SHA-256 by info hash: one content may have two names
+	warned map[string]bool   // versions of which a warning speaks
+	wake   chan struct{}     // something was damaged
+	why    sync.Map          // what is wrong with an artifact (error), by SHA-256
+}
+
 func (m *member) keepImages(ctx context.Context) error {
-	seeded := map[string]string{} // SHA-256 by info hash: one content may have two names
+	k := &keeper{member: m, seeded: map[string]string{}, warned: map[string]bool{}, wake: make(chan struct{}, 1)}
+	s := newScrubber(m.store, filepath.Join(m.cfg.DataDir, "scrubbed.json"), m.log)
+	s.busy, s.damage = k.busy, k.damaged
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() error { return s.Run(ctx) })
+	all.Go(func() error { return k.follow(ctx) })
+	return all.Wait()
+}
+
+func (k *keeper) follow(ctx context.Context) error {
 	for {
-		changed := m.machine.Changed()
-		inv := m.machine.View()
+		changed := k.machine.Changed()
+		inv := k.machine.View()
 		wait := time.Minute
 		for v := range inv.Versions() {
-			err := m.keepVersion(ctx, v, seeded)
+			err := k.keepVersion(ctx, v)
 			if ctx.Err() != nil {
 				return nil
 			}
-			if m.warn.set("image version "+v.ID, err) && err != nil {
-				m.log.Warn("this head does not hold an image version yet", "image", v.ID, "err", err)
-			}
+			k.warnOf(v, err)
 			if err != nil {
 				wait = 5 * time.Second
 			}
 		}
-		m.forget(inv, seeded)
+		k.forget(inv)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-k.wake:
 		case <-time.After(wait):
 		}
+	}
+}
+
+// warnOf warns of a version that this head does not hold, while that is so.
+func (k *keeper) warnOf(v *inventory.ImageVersion, err error) {
+	news := k.warn.set("image version "+v.ID, err)
+	switch k.warned[v.ID] = err != nil; {
+	case err == nil:
+		delete(k.warned, v.ID)
+	case news && errors.Is(err, errNowhere):
+		k.log.Error("no head holds an image version any more", "image", v.ID, "err", err)
+	case news:
+		k.log.Warn("this head does not hold an image version", "image", v.ID, "err", err)
 	}
 }
 
@@ -56,38 +91,51 @@ func artifacts(v *inventory.ImageVersion) []inventory.Artifact {
 }
 
 // keepVersion ends with this head holding and seeding the version.
-func (m *member) keepVersion(ctx context.Context, v *inventory.ImageVersion, seeded map[string]string) error {
-	self, ok := m.machine.View().Head(m.cfg.Name)
-	if !ok {
-		return nil // not admitted yet, as far as this head knows
+func (k *keeper) keepVersion(ctx context.Context, v *inventory.ImageVersion) error {
+	self, ok := k.machine.View().Head(k.cfg.Name)
+	if !ok || self.Witness {
+		return nil // not admitted yet, as far as this head knows; or not to keep any
+	}
+	if err := k.findLost(ctx, v, self.ID); err != nil {
+		return err
 	}
 	for _, a := range artifacts(v) {
 		d, err := descriptor(a)
 		if err != nil {
 			return err
 		}
-		if seeded[d.InfoHash] != "" {
+		if self.Drained {
+			k.swarm.Drop(d.InfoHash)
+			delete(k.seeded, d.InfoHash)
+		}
+		if k.seeded[d.InfoHash] != "" {
 			continue
 		}
-		if !m.store.Has(a.SHA256) {
-			if err := m.fetch(ctx, v, d); err != nil {
-				return err
+		if !k.store.Has(a.SHA256) {
+			if err := k.fetch(ctx, v, d); err != nil {
+				return k.explainLoss(v, self.ID, a.SHA256, err)
 			}
 		}
-		if err := m.swarm.Seed(d, m.store.Path(a.SHA256)); err != nil {
+		k.why.Delete(a.SHA256)
+		if self.Drained {
+			continue
+		}
+		if err := k.swarm.Seed(d, k.store.Path(a.SHA256)); err != nil {
 			return fmt.Errorf("seed %s: %w", d.Name, err)
 		}
-		seeded[d.InfoHash] = a.SHA256
-		m.tracked.Store(d.InfoHash, a.SHA256)
+		k.seeded[d.InfoHash] = a.SHA256
+		k.tracked.Store(d.InfoHash, a.SHA256)
 	}
-	if slices.Contains(v.Holders, self.ID) {
+	if cur, ok := k.machine.View().Version(v.ID); !ok || slices.Contains(cur.Holders, self.ID) {
 		return nil
 	}
-	if cur, ok := m.machine.View().Version(v.ID); !ok || slices.Contains(cur.Holders, self.ID) {
-		return nil
-	}
-	m.log.Info("this head holds the image version", "image", v.ID)
-	res, err := m.propose(ctx, m.byItself(), inventory.RecordHolder{Version: v.ID, Head: m.cfg.Name, Held: true})
+	k.log.Info("this head holds the image version", "image", v.ID)
+	return k.record(ctx, v, true)
+}
+
+// record says in the inventory whether this head holds a version.
+func (k *keeper) record(ctx context.Context, v *inventory.ImageVersion, held bool) error {
+	res, err := k.propose(ctx, k.byItself(), inventory.RecordHolder{Version: v.ID, Head: k.cfg.Name, Held: held})
 	if err == nil {
 		err = res.Into(nil)
 	}
@@ -95,42 +143,72 @@ func (m *member) keepVersion(ctx context.Context, v *inventory.ImageVersion, see
 }
 
 // fetch brings one artifact from the other heads into the store.
-func (m *member) fetch(ctx context.Context, v *inventory.ImageVersion, d swarm.Descriptor) error {
-	m.log.Info("fetching from the other heads", "image", v.ID, "file", d.Name, "bytes", d.Size)
-	draft, err := m.store.Create()
+func (k *keeper) fetch(ctx context.Context, v *inventory.ImageVersion, d swarm.Descriptor) error {
+	from := k.source(v, d.SHA256)
+	if len(from.HTTP) > 0 {
+		k.log.Info("fetching from the other heads", "image", v.ID, "file", d.Name, "bytes", d.Size)
+	}
+	draft, err := k.store.Create()
 	if err != nil {
 		return err
 	}
-	defer m.store.Discard(draft) //nolint:errcheck // does nothing after Commit; before it, the first error counts
-	m.tracked.Store(d.InfoHash, d.SHA256)
-	dl, err := m.swarm.Fetch(ctx, d, draft.Name(), m.source(v, d.SHA256))
+	defer k.store.Discard(draft) //nolint:errcheck // does nothing after Commit; before it, the first error counts
+	k.tracked.Store(d.InfoHash, d.SHA256)
+	dl, err := k.swarm.Fetch(ctx, d, draft.Name(), from)
 	if err != nil {
 		return err
 	}
 	defer dl.Close()
 	done := make(chan error, 1)
 	go func() { done <- dl.Wait(ctx) }()
+	stop := func(why error) error {
+		dl.Close()
+		<-done
+		return why
+	}
 	refresh := time.NewTicker(2 * time.Second)
 	defer refresh.Stop()
+	have, since := int64(-1), time.Now()
 	for {
 		select {
 		case err := <-done:
 			if err != nil {
 				return err
 			}
-			_, err = m.store.Commit(ctx, draft)
+			_, err = k.store.Commit(ctx, draft)
 			return err
 		case <-refresh.C:
-			now, ok := m.machine.View().Version(v.ID)
-			if !ok {
-				dl.Close()
-				<-done
-				return nil // deleted meanwhile
-			}
-			dl.SetSource(m.source(now, d.SHA256))
+		}
+		now, ok := k.machine.View().Version(v.ID)
+		if !ok {
+			return stop(nil) // deleted meanwhile
+		}
+		from = k.source(now, d.SHA256)
+		dl.SetSource(from)
+		p := dl.Progress()
+		if p.Done != have {
+			have, since = p.Done, time.Now()
+		}
+		// Other versions wait for this one, and may fare better.
+		switch quiet := time.Since(since); {
+		case p.Done == p.Total:
+		case len(from.HTTP) == 0 && quiet > hopeless:
+			return stop(fmt.Errorf("fetch %s: %w", d.Name, errNobodyHas))
+		case quiet > stalled:
+			return stop(fmt.Errorf("fetch %s: no byte came for %s: %s", d.Name, stalled, p.Trouble))
 		}
 	}
 }
+
+const (
+	// hopeless is after how long without a byte a fetch ends that no living head can
+	// help: a node may still have the file, and seed it.
+	hopeless = 10 * time.Second
+	// stalled is the same where some head should be able to.
+	stalled = time.Minute
+)
+
+var errNobodyHas = errors.New("no other head that is alive has it")
 
 // source names the other live heads as trackers, and those who hold the version
 // as HTTP servers too.
@@ -154,38 +232,51 @@ func (m *member) source(v *inventory.ImageVersion, sum string) swarm.Source {
 const keepUnknown = 10 * time.Minute
 
 // forget stops seeding and removes what no version needs.
-func (m *member) forget(inv *inventory.Inventory, seeded map[string]string) {
+func (k *keeper) forget(inv *inventory.Inventory) {
 	needed := map[string]bool{}
 	for v := range inv.Versions() {
 		for _, a := range artifacts(v) {
 			needed[a.SHA256] = true
 		}
 	}
-	for hash, sum := range seeded {
-		if !needed[sum] {
-			m.swarm.Drop(hash)
-			m.tracked.Delete(hash)
-			delete(seeded, hash)
+	for id := range k.warned {
+		if _, ok := inv.Version(id); !ok {
+			k.warn.set("image version "+id, nil)
+			delete(k.warned, id)
 		}
 	}
-	if !m.packing.TryLock() {
+	for hash, sum := range k.seeded {
+		if !needed[sum] {
+			k.swarm.Drop(hash)
+			k.tracked.Delete(hash)
+			delete(k.seeded, hash)
+		}
+	}
+	k.forgetAside(needed)
+	if len(k.unneeded(needed)) == 0 || !k.packing.TryLock() {
 		return
 	}
-	defer m.packing.Unlock()
-	have, err := m.store.List()
+	defer k.packing.Unlock()
+	for _, sum := range k.unneeded(needed) {
+		if err := k.store.Remove(sum); err != nil {
+			k.log.Warn("cannot remove an artifact that nobody needs", "err", err)
+		}
+	}
+}
+
+// unneeded gives the artifacts that no version names, and that are not new.
+func (k *keeper) unneeded(needed map[string]bool) (old []string) {
+	have, err := k.store.List()
 	if err != nil {
-		m.log.Warn("cannot list the artifacts", "err", err)
-		return
+		k.log.Warn("cannot list the artifacts", "err", err)
 	}
 	for _, sum := range have {
-		st, err := os.Stat(m.store.Path(sum))
-		if needed[sum] || err != nil || time.Since(st.ModTime()) < keepUnknown {
-			continue
-		}
-		if err := m.store.Remove(sum); err != nil {
-			m.log.Warn("cannot remove an artifact that nobody needs", "err", err)
+		st, err := os.Stat(k.store.Path(sum))
+		if !needed[sum] && err == nil && time.Since(st.ModTime()) >= keepUnknown {
+			old = append(old, sum)
 		}
 	}
+	return old
 }
 
 // knownArtifact tells the tracker what it may track.
