@@ -178,9 +178,12 @@ func TestWhatHeadsAreTold(t *testing.T) {
 		t.Errorf("without h2, sw1 is polled by %+v", sw.Duty)
 	}
 	for _, c := range []inventory.Command{
-		inventory.ChangeHead{Name: "h1", Weight: ptr(0)}, inventory.ChangeHead{Name: "h1", Weight: ptr(101)},
-		inventory.Advance{Elapsed: -1}, inventory.Advance{Elapsed: inventory.MaxAdvance + 1},
-		inventory.ChangeHead{Name: "h9"}, inventory.AdoptCluster{Head: inventory.Head{Name: "h1"}},
+		inventory.ChangeHead{Name: "h1", Weight: ptr(0)},
+		inventory.ChangeHead{Name: "h1", Weight: ptr(101)},
+		inventory.Advance{Elapsed: -1},
+		inventory.Advance{Elapsed: inventory.MaxAdvance + 1},
+		inventory.ChangeHead{Name: "h9"},
+		inventory.AdoptCluster{Head: inventory.Head{Name: "h1"}},
 	} {
 		if r := s.do(c); r.Error == nil {
 			t.Errorf("%s is done", shown(c))

@@ -91,8 +91,8 @@ func (s scene) judge(r request, granted grant) verdict {
 	if spec.Node == nil && duty != Everyone {
 		return verdict{}
 	}
-	if r, ok := s.inv.RetiredFrom(spec.Address, r.machine.MAC); ok && spec.Node != nil {
-		return verdict{note: fmt.Sprintf("%s was the address of %s until lately, and a head that has not heard of the change may still give it to that machine: node '%s' gets it when all heads know, or when those that are away are removed", spec.Address, r.MAC, spec.Node.Name)}
+	if had, ok := s.inv.RetiredFrom(spec.Address, r.machine.MAC); ok && spec.Node != nil {
+		return verdict{note: s.notYet(spec, had)}
 	}
 	a := answer{scene: s, request: r, network: network, spec: spec}
 	switch r.kind {
@@ -111,6 +111,14 @@ func (s scene) judge(r request, granted grant) verdict {
 		// itself; giving it away sooner would win nothing.
 		return verdict{}
 	}
+}
+
+// notYet says why a node is not given its address, which was another machine's.
+func (s scene) notYet(spec boot.Spec, had *inventory.Retired) string {
+	if !had.Until.IsZero() {
+		return fmt.Sprintf("%s is leased to %s for up to %s more: node '%s' gets it then", spec.Address, had.MAC, had.Until.Sub(s.now).Round(time.Second), spec.Node.Name)
+	}
+	return fmt.Sprintf("%s was the address of %s until lately, and a head that has not heard of the change may still give it to that machine: node '%s' gets it when all heads know, or when those that are away are removed", spec.Address, had.MAC, spec.Node.Name)
 }
 
 // networkOf gives the network on which the machine is. A relay tells it. A
