@@ -53,9 +53,9 @@ type rolling struct {
 // roll drains, reboots and takes back every head in turn while nodes boot in a
 // loop. No node fails, and no write is refused for long.
 func roll(t *testing.T, s *site.Site) {
-	count, rounds, rate := 6, 1, 100
+	count, rate := 6, 100
 	if soak() {
-		count, rounds, rate = 36, 2, 20
+		count, rate = 36, 20
 	}
 	ctx := labtest.Context(t, 30*time.Minute)
 	r := &rolling{Site: s, began: time.Now()}
@@ -64,6 +64,9 @@ func roll(t *testing.T, s *site.Site) {
 	r.drains = strings.Contains(verbs, "drain")
 	t.Logf("%d nodes at %d Mbit/s boot in a loop; luna head drain is there: %v", count, rate, r.drains)
 
+	for i := range count {
+		must(t, bind(ctx, s, i+1))
+	}
 	stood := standstill(t)
 	writing, stopWriting := context.WithCancel(ctx)
 	var outage time.Duration
@@ -77,9 +80,6 @@ func roll(t *testing.T, s *site.Site) {
 	var again atomic.Int64
 	for i := range count {
 		fleet.Go(func() error {
-			if err := bind(booting, s, i+1); err != nil {
-				return err
-			}
 			n, err := s.Lab.Node(booting, lab.NodeConfig{Name: nodeName(i + 1), MAC: nodeMAC(i + 1), RateMbit: rate})
 			if err != nil {
 				return err
@@ -111,8 +111,8 @@ func roll(t *testing.T, s *site.Site) {
 			return nil
 		})
 	}
-	for i := range rounds * len(s.Heads) {
-		if err := turn(s.Heads[i%len(s.Heads)]); err != nil {
+	for _, h := range s.Heads {
+		if err := turn(h); err != nil {
 			t.Error(err)
 			break
 		}
