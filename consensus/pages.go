@@ -25,7 +25,9 @@ import (
 // What the walk guarantees is that bbolt can go everywhere: each page is where its
 // number says, is reached once, and holds what it claims to. It does not know
 // whether a page is the right one: an old copy of it, to which a damaged number may
-// point, is sound too. That is what the sums in store.go are for.
+// point, is sound too. That is what the sums in entry.go are for. And it must be as
+// strict as bbolt, which checks some of this when it opens a file, in a goroutine of
+// its own that panics: the order of keys, for one.
 
 // The form of a bbolt file, version 2, all in the order of bytes of the machine,
 // which bbolt writes: little on all that Luna runs on.
@@ -258,16 +260,11 @@ func (p *pages) branch(pg boltPage, depth int, top bool, low, high []byte) error
 		}
 		children[i] = binary.NativeEndian.Uint64(pg.data[at+8:])
 	}
-	// What is below the first key is the first child's too.
-	if err := ascend(keys[:pg.count], nil, high); err != nil {
+	if err := ascend(keys[:pg.count], low, high); err != nil {
 		return err
 	}
 	for i, child := range children {
-		from := keys[i]
-		if i == 0 {
-			from = low
-		}
-		if err := p.walk(child, depth+1, top, from, keys[i+1]); err != nil {
+		if err := p.walk(child, depth+1, top, keys[i], keys[i+1]); err != nil {
 			return err
 		}
 	}
