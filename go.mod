@@ -3,6 +3,7 @@ module github.com/clustervision/luna
 go 1.26.0
 
 require (
+	filippo.io/age v1.2.1
 	github.com/anacrolix/torrent v1.61.0
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/bougou/go-ipmi v0.9.1

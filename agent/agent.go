@@ -26,7 +26,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/clustervision/luna/api"
-	"github.com/clustervision/luna/fsm"
 	"github.com/clustervision/luna/inventory"
 )
 
@@ -34,12 +33,13 @@ import (
 type Agent struct {
 	cfg     Config
 	log     *slog.Logger
-	machine *fsm.Machine
 	socket  net.Listener
 
-	becoming sync.Mutex    // held while Init or Join is at work
-	member   chan struct{} // closed once m is set
-	m        *member
+	becoming sync.Mutex // held while Init, Join or Restore is at work
+
+	mu      sync.Mutex
+	m       *member       // nil while this head is nobody
+	arrived chan struct{} // closed once m is set
 }
 
 var _ api.Backend = (*Agent)(nil)
@@ -53,7 +53,7 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, machine: fsm.New(), member: make(chan struct{})}
+	a := &Agent{cfg: cfg, log: cfg.Logger, arrived: make(chan struct{})}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
@@ -68,7 +68,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	if id != nil {
-		m, err := newMember(cfg, a.machine, id)
+		m, err := newMember(cfg, id)
 		if err != nil {
 			a.socket.Close()
 			return nil, err
@@ -78,19 +78,34 @@ func New(cfg Config) (*Agent, error) {
 	return a, nil
 }
 
+// become makes this head a member; nil makes it nobody again.
 func (a *Agent) become(m *member) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.m = m
-	close(a.member)
+	if m == nil {
+		a.arrived = make(chan struct{})
+		return
+	}
+	close(a.arrived)
 }
 
 // self gives the member, or the refusal that there is none.
 func (a *Agent) self() (*member, error) {
-	select {
-	case <-a.member:
-		return a.m, nil
-	default:
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.m == nil {
 		return nil, inventory.NotFound("cluster", "general")
 	}
+	return a.m, nil
+}
+
+// View gives the inventory as this head knows it.
+func (a *Agent) View() *inventory.Inventory {
+	if m, err := a.self(); err == nil {
+		return m.machine.View()
+	}
+	return inventory.Empty()
 }
 
 // listenSocket opens the local socket for root alone. A socket file that nobody
@@ -124,27 +139,50 @@ func (a *Agent) Run(ctx context.Context) error {
 	edge.Go(func() error {
 		return serve(edgeCtx, a.socket, api.Handler(a, a.cfg.Version, local), a.log)
 	})
-	edge.Go(func() error {
-		select {
-		case <-edgeCtx.Done():
-			return nil
-		case <-a.member:
-		}
-		return a.m.run(edgeCtx, a)
-	})
+	edge.Go(func() error { return a.runMember(edgeCtx) })
 	err := edge.Wait()
 	a.log.Info("agent stopped")
 	return err
+}
+
+// runMember waits until this head is a member and is one until ctx ends. A head
+// may end as a member and go on as nobody, or as another one: see afterwards.
+func (a *Agent) runMember(ctx context.Context) error {
+	for {
+		a.mu.Lock()
+		arrived := a.arrived
+		a.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-arrived:
+		}
+		m, err := a.self()
+		if err != nil {
+			continue
+		}
+		err = m.run(ctx, a)
+		then := m.afterwards.Load()
+		if err != nil || then == nil {
+			return err
+		}
+		a.become(nil)
+		next, err := (*then)()
+		if err != nil {
+			return err
+		}
+		if next != nil {
+			a.become(next)
+		}
+	}
 }
 
 // Close ends an agent that is not run, or cuts one short as kill -9 would: the
 // other heads see it fail. It is for tests.
 func (a *Agent) Close() error {
 	err := a.socket.Close()
-	select {
-	case <-a.member:
-		err = errors.Join(err, a.m.close())
-	default:
+	if m, none := a.self(); none == nil {
+		err = errors.Join(err, m.close())
 	}
 	return err
 }

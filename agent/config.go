@@ -43,6 +43,10 @@ type Config struct {
 	// Installer is the static luna-install that goes into initrds.
 	Installer string
 
+	// Witness makes this head a voter only: it holds no images, serves no nodes and
+	// has no duties. It is the third vote of a site with two heads.
+	Witness bool
+
 	// Version is what the agent says it is.
 	Version string
 	// Timing is that of package consensus; zero is its default.

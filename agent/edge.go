@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,11 +43,11 @@ func (m *member) serveNodes(ctx context.Context) error {
 		m.log.Warn("no iPXE loaders found: machines whose firmware is not iPXE cannot boot", "dirs", dirs)
 	}
 	h := boot.NewHandler(boot.HandlerConfig{
-		View: m.machine.View, Live: m.live, Files: m.artifactPath, Loaders: loaders, Tracker: m.tracker,
+		View: m.machine.View, Live: m.serving, Files: m.artifactPath, Loaders: loaders, Tracker: m.tracker,
 		Torrent: m.torrent, BindMAC: m.bindMAC, Report: m.report, Logger: m.log,
 	})
 	all, ctx := errgroup.WithContext(ctx)
-	all.Go(func() error { return serve(ctx, eitherListener{m.httpL, m.nodeTLS()}, h, m.log) })
+	all.Go(func() error { return serve(ctx, eitherListener{m.httpL, m.nodeTLS()}, m.counted(h), m.log) })
 	all.Go(func() error { return m.followNetworks(ctx, h, loaders) })
 	return all.Wait()
 }
@@ -93,7 +95,7 @@ func (m *member) services(h *boot.Handler, loaders boot.Loaders) map[string]func
 		if specific(m.cfg.Bind) && addr != m.cfg.Bind {
 			want["HTTP on "+addr.String()] = func() (runner, error) {
 				l, err := net.Listen("tcp", net.JoinHostPort(addr.String(), strconv.Itoa(self.HTTPPort)))
-				return runFunc(func(ctx context.Context) error { return serve(ctx, l, h, m.log) }), err
+				return runFunc(func(ctx context.Context) error { return serve(ctx, l, m.counted(h), m.log) }), err
 			}
 		}
 		if n.Range.IsZero() {
@@ -179,7 +181,10 @@ func (m *member) answers(network inventory.ID) dhcp.Duty {
 	if !ok || n.Range.IsZero() {
 		return dhcp.Silent
 	}
-	st := standing{cutOff: m.peer.LastContact() > cutOff, current: m.current.Load()}
+	if _, mine := inv.Head(m.cfg.Name); !mine || m.superseded() != nil {
+		return dhcp.Silent // this head belongs to the cluster no more
+	}
+	st := standing{cutOff: m.peer.LastContact() > cutOff, current: m.isCurrent()}
 	if holder, ok := inv.HeadByID(n.Duty.Holder); ok {
 		st.holds, st.holderLives = holder.Name == m.cfg.Name, m.live(holder.Name)
 	}
@@ -208,29 +213,40 @@ func (s standing) duty() dhcp.Duty {
 	return dhcp.Silent
 }
 
-// keepCurrent keeps m.current: false from when this head starts or is cut off,
-// until it has seen what the leader has committed.
+// A head is current as long as it looks at itself at each beat. One that was
+// stopped and goes on, or that gets no CPU, may have been replaced meanwhile: the
+// first packet that it finds in its socket must find it silent.
+const (
+	beatTime = 50 * time.Millisecond
+	late     = 500 * time.Millisecond
+)
+
+// keepCurrent keeps m.current: false from when this head starts, is cut off or
+// stood still, until it has seen what the leader has committed.
 func (m *member) keepCurrent(ctx context.Context) error {
-	for pause(ctx, 50*time.Millisecond) {
-		switch away := m.peer.LastContact() > cutOff; {
-		case away:
+	start := time.Now()
+	for pause(ctx, beatTime) {
+		if m.peer.LastContact() > cutOff || m.missedBeats(start) {
 			m.current.Store(false)
-		case !m.current.Load() && m.knowsAll(ctx) == nil:
+		}
+		m.beat.Store(int64(time.Since(start)))
+		if !m.current.Load() && m.peer.LastContact() <= cutOff && m.catchUp(ctx) == nil && !m.missedBeats(start) {
 			m.current.Store(true)
 		}
+		m.began.CompareAndSwap(nil, &start)
 	}
 	return nil
 }
 
-// knowsAll returns nil when this head has applied all that was committed before.
-func (m *member) knowsAll(ctx context.Context) error {
-	if !m.peer.IsLeader() {
-		return m.catchUp(ctx)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	_, err := m.peer.Barrier(ctx) // a new leader may have applied less than others have
-	return err
+func (m *member) missedBeats(start time.Time) bool {
+	return time.Since(start)-time.Duration(m.beat.Load()) > late
+}
+
+// isCurrent tells whether this head's state is no older than its last contact with
+// the others.
+func (m *member) isCurrent() bool {
+	start := m.began.Load()
+	return start != nil && m.current.Load() && !m.missedBeats(*start)
 }
 
 // leaseTime is short: most unknown machines become nodes, and then have an
@@ -249,6 +265,24 @@ func (m *member) lease(ctx context.Context, network string, mac inventory.MAC) (
 
 // live tells whether a head is alive as gossip sees it.
 func (m *member) live(head string) bool { return m.alive()[head] }
+
+// serving tells whether nodes are to be sent to a head.
+func (m *member) serving(head string) bool {
+	h, ok := m.machine.View().Head(head)
+	return ok && !h.Drained && !h.Witness && m.live(head)
+}
+
+// counted counts the requests for files that are being answered: a head that is
+// drained waits for them.
+func (m *member) counted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/artifacts/") || strings.HasPrefix(r.URL.Path, "/boot/") {
+			m.transfers.Add(1)
+			defer m.transfers.Add(-1)
+		}
+		h.ServeHTTP(w, r)
+	})
+}
 
 // bindMAC makes a machine a node, as chosen at its boot menu.
 func (m *member) bindMAC(ctx context.Context, node string, mac inventory.MAC) error {

@@ -15,27 +15,39 @@ import (
 	"github.com/clustervision/luna/inventory"
 )
 
-// View gives the inventory as this head knows it.
-func (a *Agent) View() *inventory.Inventory { return a.machine.View() }
-
 // Self tells how this head is.
 func (a *Agent) Self(context.Context) (api.HeadStatus, error) {
-	s := api.HeadStatus{Name: a.cfg.Name, Version: a.cfg.Version, Warnings: []string{}, Progress: map[string]api.Progress{}}
-	m, err := a.self()
-	if err != nil {
-		return s, nil
+	if m, err := a.self(); err == nil {
+		return m.status(), nil
 	}
-	s.Member = true
+	return api.HeadStatus{
+		Name: a.cfg.Name, Version: a.cfg.Version, Format: inventory.FormatVersion,
+		Warnings: []string{}, Progress: map[string]api.Progress{}, Booting: []string{}, Voters: []string{},
+	}, nil
+}
+
+// status tells how this head is as a member.
+func (m *member) status() api.HeadStatus {
+	s := api.HeadStatus{
+		Name: m.cfg.Name, Member: true, Version: m.cfg.Version, Format: inventory.FormatVersion,
+		AppliedIndex: m.peer.AppliedIndex(), CommitIndex: m.peer.CommitIndex(), SyncedIndex: m.peer.SyncApplied(),
+		Transfers: int(m.transfers.Load()), Warnings: m.warn.list(), Progress: m.reports.progress(),
+	}
 	s.Leader, _ = m.peer.Leader()
-	s.AppliedIndex, s.CommitIndex = m.peer.AppliedIndex(), m.peer.CommitIndex()
-	s.Warnings = m.warn.list()
+	s.Booting = slices.Sorted(maps.Keys(s.Progress))
+	s.Voters = m.voters()
+	if away := m.peer.LastContact(); away > cutOff {
+		s.CutOff = away.Seconds()
+	}
 	if _, began := m.machine.View().Cluster(); began {
 		if _, ok := m.machine.View().Head(m.cfg.Name); !ok {
 			s.Warnings = append(s.Warnings, fmt.Sprintf("this head was removed from the cluster: stop its agent, and empty %s before it joins anew", m.cfg.DataDir))
 		}
 	}
-	s.Progress = m.reports.progress()
-	return s, nil
+	if err := m.superseded(); err != nil {
+		s.Warnings = append(s.Warnings, err.Error())
+	}
+	return s
 }
 
 // askEach asks every other head that is alive, at the same time, each with the
@@ -74,7 +86,7 @@ func (a *Agent) Heads(ctx context.Context) ([]api.Head, error) {
 		return nil, err
 	}
 	status := m.askEach(ctx)
-	status[m.cfg.Name], _ = a.Self(ctx)
+	status[m.cfg.Name] = m.status()
 	members := map[string]consensus.Member{}
 	for _, p := range m.peer.Members() {
 		members[p.Name] = p
@@ -91,6 +103,7 @@ func (a *Agent) Heads(ctx context.Context) ([]api.Head, error) {
 			Name: h.Name, Address: h.Address, Addresses: append([]netip.Prefix{}, h.Addresses...), Version: h.Version, Joined: h.Joined, Leader: h.Name == leader,
 			State: "failed", Role: "joining", AppliedIndex: status[h.Name].AppliedIndex, Networks: []string{},
 			Warnings: append([]string{}, status[h.Name].Warnings...),
+			Drained:  h.Drained, Witness: h.Witness, Weight: max(1, h.Weight), CutOff: status[h.Name].CutOff,
 		}
 		if p, ok := members[h.Name]; ok {
 			w.State, w.Since = string(p.State), p.Since
@@ -129,6 +142,21 @@ func (a *Agent) Progress(ctx context.Context, _ []string) map[string]api.Progres
 		}
 	}
 	return all
+}
+
+// voters names the heads that have a vote, as far as this one knows.
+func (m *member) voters() []string {
+	names := []string{}
+	servers, err := m.peer.Servers()
+	if err != nil {
+		return names
+	}
+	for _, s := range servers {
+		if s.Voter {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // quorum says how many heads are away, and which, since when.

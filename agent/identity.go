@@ -32,6 +32,18 @@ type identity struct {
 	// Init is the cluster that this head is to begin. It is proposed again after a
 	// crash until it is in the inventory.
 	Init *inventory.InitCluster `json:"init,omitempty"`
+	// Generation is that of the cluster that this head belongs to: see
+	// inventory.Cluster.
+	Generation uint64 `json:"generation,omitempty"`
+	// Adopt is set while this head makes itself the only one of the cluster.
+	Adopt *adoption `json:"adopt,omitempty"`
+}
+
+// adoption is what a head does to go on alone.
+type adoption struct {
+	// Backup is the file of the state to begin with, in DataDir; "" goes on with
+	// what the head has.
+	Backup string `json:"backup,omitempty"`
 }
 
 func identityPath(dir string) string { return filepath.Join(dir, "identity.json") }

@@ -189,7 +189,7 @@ func firstAddress(frontend netip.Addr) netip.Addr {
 
 // enter opens what a member needs, keeps the identity, and lets Run take over.
 func (a *Agent) enter(id *identity) (*member, error) {
-	m, err := newMember(a.cfg, a.machine, id)
+	m, err := newMember(a.cfg, id)
 	if err != nil {
 		return nil, inventory.Errorf(inventory.KindRefused, "head", a.cfg.Name, "%v", err)
 	}
@@ -342,13 +342,14 @@ func (a *Agent) ask(ctx context.Context, c *api.Client, local netip.Addr, t pki.
 		InviteID: t.ID, Secret: base64.StdEncoding.EncodeToString(t.Secret), Name: a.cfg.Name,
 		Address: local, Addresses: localAddresses(local), Ports: ports,
 		Version: a.cfg.Version, Protocol: api.ProtocolVersion, Time: time.Now().UTC(), CSR: csr,
+		Format: inventory.FormatVersion, Witness: a.cfg.Witness,
 	})
 	if err != nil {
 		return nil, r, err
 	}
 	return &identity{
 		Cluster: r.Cluster, Name: a.cfg.Name, Address: local, Key: keyText, Certificate: r.Certificate,
-		CA: r.CA, GossipKey: r.GossipKey, Seeds: r.Gossip,
+		CA: r.CA, GossipKey: r.GossipKey, Seeds: r.Gossip, Generation: r.Generation,
 	}, r, nil
 }
 
@@ -407,8 +408,8 @@ func (m *member) caughtUp(ctx context.Context, index uint64) error {
 	}
 }
 
-// maxSkew is how far a joining head's clock may be off: certificates, tokens and
-// the times in logs are to mean the same on all heads.
+// maxSkew is how far a joining head's clock may be off: certificates and the times
+// in logs are to mean the same on all heads. Nothing else goes by their clocks.
 const maxSkew = time.Minute
 
 // Admit checks a head that wants to join, and makes it a member.
@@ -422,6 +423,12 @@ func (a *Agent) Admit(ctx context.Context, r api.AdmitRequest) (api.AdmitReply, 
 	}
 	if r.Protocol != api.ProtocolVersion {
 		return refused("head '%s' runs luna %s, which speaks version %d of the heads' language, and '%s' runs %s, version %d: install the same luna on both", r.Name, r.Version, r.Protocol, a.cfg.Name, a.cfg.Version, api.ProtocolVersion)
+	}
+	if have := m.machine.View().Format(); max(1, r.Format) < have {
+		return refused("head '%s' runs luna %s, which understands format %d of the heads' log, and the mesh uses %d: install luna %s on it", r.Name, r.Version, max(1, r.Format), have, a.cfg.Version)
+	}
+	if err := m.goneFromRaft(r.Name); err != nil {
+		return api.AdmitReply{}, err
 	}
 	if skew := time.Since(r.Time); skew > maxSkew || skew < -maxSkew {
 		return refused("the clock of head '%s' says %s, that of '%s' %s: set them right (chronyc makestep, timedatectl) and try again", r.Name, r.Time.Format(time.RFC3339), a.cfg.Name, time.Now().UTC().Format(time.RFC3339))
@@ -448,7 +455,7 @@ func (a *Agent) Admit(ctx context.Context, r api.AdmitRequest) (api.AdmitReply, 
 		Invite: r.InviteID, Secret: pki.HashSecret(secret), At: time.Now().UTC(),
 		Head: inventory.Head{
 			Name: r.Name, Address: r.Address, Addresses: r.Addresses, APIPort: r.Ports.API, RaftPort: r.Ports.Raft,
-			GossipPort: r.Ports.Gossip, HTTPPort: r.Ports.HTTP, Key: print, Version: r.Version,
+			GossipPort: r.Ports.Gossip, HTTPPort: r.Ports.HTTP, Key: print, Version: r.Version, Witness: r.Witness,
 		},
 	})
 	if err == nil {
@@ -508,15 +515,6 @@ func (a *Agent) welcome(m *member, r api.AdmitRequest, csr *x509.CertificateRequ
 	c, _ := a.View().Cluster()
 	return api.AdmitReply{
 		Certificate: cert, CA: ca.CertPEM(), GossipKey: c.Secrets.GossipKey, Cluster: c.UUID,
-		Gossip: append(m.seeds(), m.peer.GossipAddr().String()), Index: m.peer.AppliedIndex(),
+		Gossip: append(m.seeds(), m.peer.GossipAddr().String()), Index: m.peer.AppliedIndex(), Generation: m.id.Generation,
 	}, nil
-}
-
-// RemoveHead forgets a head for good: the leader then takes its vote.
-func (a *Agent) RemoveHead(ctx context.Context, by inventory.Asker, name string) error {
-	res, err := a.Propose(ctx, by, inventory.RemoveHead{Name: name})
-	if err == nil {
-		err = res.Into(nil)
-	}
-	return err
 }

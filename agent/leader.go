@@ -20,8 +20,10 @@ func (m *member) lead(ctx context.Context) error {
 		inv := m.machine.View()
 		if _, ok := inv.Cluster(); ok {
 			alive := m.alive()
+			m.raiseFormat(ctx, inv)
 			m.reconcile(ctx, inv, alive)
 			m.assignDuties(ctx, inv, alive)
+			m.stepAside(ctx, inv, alive)
 		}
 		select {
 		case <-ctx.Done():
@@ -44,9 +46,20 @@ func (m *member) alive() map[string]bool {
 	return alive
 }
 
-// reconcile gives a vote to every head of the inventory once it has caught up,
-// and takes it from those who were removed. Failed is not left: that a head is
-// away changes nothing here.
+// mostVoters is how many heads vote at most: each write waits for a majority of them.
+const mostVoters = 5
+
+// farewell is how long a head that was removed and is there has to hear of it.
+const farewell = 500 * time.Millisecond
+
+// replaceAfter is how long a voter must be away before a head without a vote gets
+// a vote in its place, where there is one.
+const replaceAfter = 10 * time.Minute
+
+// reconcile makes Raft's configuration follow the inventory: a vote for every head
+// up to the fifth once it has caught up, none for those who were removed. Failed is
+// not left: that a head is away changes nothing here, unless another one waits
+// for a vote.
 func (m *member) reconcile(ctx context.Context, inv *inventory.Inventory, alive map[string]bool) {
 	servers, err := m.peer.Servers()
 	if err != nil {
@@ -54,13 +67,16 @@ func (m *member) reconcile(ctx context.Context, inv *inventory.Inventory, alive 
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	in := map[string]consensus.Server{}
+	in, votes := map[string]consensus.Server{}, 0
 	for _, s := range servers {
 		in[s.Name] = s
 		if _, ok := inv.Head(s.Name); !ok {
-			m.tell(m.peer.RemoveServer(ctx, s.Name), "remove", s.Name)
+			m.removeServer(ctx, s.Name, alive)
+		} else if s.Voter {
+			votes++
 		}
 	}
+	var waits string // a head that could vote
 	for h := range inv.Heads() {
 		addr := netip.AddrPortFrom(h.Address, uint16(h.RaftPort))
 		s, there := in[h.Name]
@@ -71,9 +87,92 @@ func (m *member) reconcile(ctx context.Context, inv *inventory.Inventory, alive 
 		case !alive[h.Name]: // a vote that is not there stops the others
 		case !there:
 			m.tell(m.peer.AddNonvoter(ctx, h.Name, addr), "add", h.Name)
-		case m.nearlyCaughtUp(ctx, h):
+		case !m.nearlyCaughtUp(ctx, h):
+		case votes < mostVoters:
 			m.tell(m.peer.AddVoter(ctx, h.Name, addr), "vote", h.Name)
+			votes++
+		default:
+			waits = h.Name
 		}
+	}
+	if waits != "" {
+		m.replaceVoter(ctx, servers, waits)
+	}
+}
+
+// removeServer takes the vote of a head that was removed. One that is there first
+// gets to know that: else it would take itself for cut off.
+func (m *member) removeServer(ctx context.Context, name string, alive map[string]bool) {
+	if alive[name] && !pause(ctx, farewell) {
+		return
+	}
+	m.tell(m.peer.RemoveServer(ctx, name), "remove", name)
+}
+
+// replaceVoter gives the vote of a head that has been away for long to one that
+// waits.
+func (m *member) replaceVoter(ctx context.Context, servers []consensus.Server, waits string) {
+	since := map[string]time.Time{}
+	for _, p := range m.peer.Members() {
+		if p.State == consensus.Failed {
+			since[p.Name] = p.Since
+		}
+	}
+	for _, s := range servers {
+		if at, failed := since[s.Name]; s.Voter && failed && time.Since(at) > replaceAfter {
+			m.tell(m.peer.Demote(ctx, s.Name), "take the vote, for "+waits+" is there", s.Name)
+			return // the next round gives it
+		}
+	}
+}
+
+// stepAside hands leadership to another head where this one is drained or only a
+// witness.
+func (m *member) stepAside(ctx context.Context, inv *inventory.Inventory, alive map[string]bool) {
+	self, ok := inv.Head(m.cfg.Name)
+	if !ok || !self.Drained && !self.Witness {
+		return
+	}
+	var avoid []string
+	better := false
+	for h := range inv.Heads() {
+		switch {
+		case h.Drained || h.Witness:
+			avoid = append(avoid, h.Name)
+		case alive[h.Name]:
+			better = true
+		}
+	}
+	if !better {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := m.peer.TransferLeadership(ctx, avoid...); err != nil && ctx.Err() == nil {
+		m.log.Warn("leadership stays here for now", "err", err)
+	}
+}
+
+// raiseFormat begins to use the newest format once every head knows it.
+func (m *member) raiseFormat(ctx context.Context, inv *inventory.Inventory) {
+	if inv.Format() >= inventory.FormatVersion {
+		return
+	}
+	knows := map[string]bool{m.cfg.Name: true}
+	for _, p := range m.peer.Members() {
+		if p.State == consensus.Alive && p.Format >= inventory.FormatVersion {
+			knows[p.Name] = true
+		}
+	}
+	for h := range inv.Heads() {
+		if !knows[h.Name] {
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if _, err := m.propose(ctx, m.byItself(), inventory.Advance{}); err == nil {
+		m.log.Info("all heads understand the newest format of the log, which is used from now on", "format", inventory.FormatVersion)
 	}
 }
 
@@ -93,40 +192,66 @@ func (m *member) nearlyCaughtUp(ctx context.Context, h *inventory.Head) bool {
 	return err == nil && s.AppliedIndex+1000 > m.peer.CommitIndex()
 }
 
-// assignDuties gives DHCP on each network with a range to one head.
+// assignDuties gives DHCP on each network with a range, and the polling of each
+// switch, to one head that is there and has an address on the network.
 func (m *member) assignDuties(ctx context.Context, inv *inventory.Inventory, alive map[string]bool) {
-	var duties []duty
-	for n := range inv.Networks() {
-		if n.Range.IsZero() {
-			continue
-		}
-		d := duty{name: n.Name}
-		if h, ok := inv.HeadByID(n.Duty.Holder); ok {
-			d.holder = h.Name
-		}
+	able := func(network *inventory.Network) (names []string) {
 		for h := range inv.Heads() {
-			if _, ok := h.AddressIn(n.Prefix); ok && alive[h.Name] {
-				d.candidates = append(d.candidates, h.Name)
+			if _, ok := h.AddressIn(network.Prefix); ok && alive[h.Name] && !h.Drained && !h.Witness {
+				names = append(names, h.Name)
 			}
 		}
-		duties = append(duties, d)
+		return names
 	}
-	want := assign(duties)
-	for _, d := range duties {
-		if want[d.name] == d.holder {
-			delete(want, d.name)
+	holder := func(d inventory.Duty) string {
+		if h, ok := inv.HeadByID(d.Holder); ok {
+			return h.Name
+		}
+		return ""
+	}
+	weights := map[string]int{}
+	for h := range inv.Heads() {
+		weights[h.Name] = max(1, h.Weight)
+	}
+	var duties []duty
+	for n := range inv.Networks() {
+		if !n.Range.IsZero() {
+			duties = append(duties, duty{kind: dutyDHCP, name: n.Name, holder: holder(n.Duty), candidates: able(n)})
 		}
 	}
-	if len(want) == 0 {
+	if inv.Format() >= 2 {
+		for s := range inv.Switches() {
+			if n, ok := inv.NetworkByID(s.Network); ok {
+				duties = append(duties, duty{kind: dutyPoll, name: s.Name, holder: holder(s.Duty), candidates: able(n)})
+			}
+		}
+	}
+	c := inventory.AssignDuties{DHCP: map[string]string{}}
+	polls := map[string]string{}
+	for d, head := range assign(duties, weights) {
+		switch d.kind {
+		case dutyDHCP:
+			c.DHCP[d.name] = head
+		case dutyPoll:
+			polls[d.name] = head
+		}
+	}
+	if len(polls) > 0 {
+		c.Polls = polls // absent, a head of format 1 understands it
+	}
+	if len(c.DHCP)+len(c.Polls) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if _, err := m.propose(ctx, m.byItself(), inventory.AssignDuties{DHCP: want}); err != nil {
-		m.log.Warn("assigning DHCP failed", "err", err)
+	if _, err := m.propose(ctx, m.byItself(), c); err != nil {
+		m.log.Warn("duties have no new holder yet", "err", err)
 		return
 	}
-	for network, head := range want {
+	for network, head := range c.DHCP {
 		m.log.Info("DHCP has a new holder", "network", network, "head", head)
+	}
+	for name, head := range c.Polls {
+		m.log.Info("a switch has a new poller", "switch", name, "head", head)
 	}
 }

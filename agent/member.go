@@ -50,15 +50,24 @@ type member struct {
 	tracked sync.Map    // SHA-256 by info hash, of what this head seeds or fetches
 	current atomic.Bool // see keepCurrent
 
+	opened    atomic.Bool  // peer is set
+	transfers atomic.Int64 // requests of nodes for files that are being answered
+
+	beat  atomic.Int64              // ns from began to when this head looked at itself last
+	began atomic.Pointer[time.Time] // nil before the first look
+
+	stop       chan struct{}                           // closed by end
+	afterwards atomic.Pointer[func() (*member, error)] // what this head is after it ends as this member; nil: as ctx says
+
 	clientsMu sync.Mutex
 	clients   map[string]*api.Client // of other heads, by name and address
 }
 
 // newMember opens everything, or nothing.
-func newMember(cfg Config, machine *fsm.Machine, id *identity) (_ *member, err error) {
+func newMember(cfg Config, id *identity) (_ *member, err error) {
 	m := &member{
-		cfg: cfg, log: cfg.Logger, id: id, address: id.Address, machine: machine,
-		reports: newReports(), clients: map[string]*api.Client{},
+		cfg: cfg, log: cfg.Logger, id: id, address: id.Address, machine: fsm.New(),
+		reports: newReports(), clients: map[string]*api.Client{}, stop: make(chan struct{}),
 	}
 	if specific(cfg.Bind) {
 		m.address = cfg.Bind
@@ -87,15 +96,22 @@ func newMember(cfg Config, machine *fsm.Machine, id *identity) (_ *member, err e
 		return nil, fmt.Errorf("open the swarm: %w", err)
 	}
 	m.tracker = swarm.NewTracker(swarm.TrackerConfig{Known: m.knownArtifact, Swarm: m.swarm, Tuned: m.trackerSettings})
-	if m.peer, err = consensus.New(consensus.Config{
-		Name: cfg.Name, Dir: filepath.Join(cfg.DataDir, "raft"), Bind: cfg.Bind, Advertise: m.address,
-		RaftPort: cfg.RaftPort, GossipPort: cfg.GossipPort, GossipKey: id.GossipKey,
-		TLS: m.tls.Clone(), Authorize: onlyHeads, Seeds: m.seeds, Timing: cfg.Timing, Logger: cfg.Logger,
-	}, machine); err != nil {
+	if m.peer, err = consensus.New(m.consensusConfig(), m.machine); err != nil {
 		return nil, fmt.Errorf("open raft and gossip: %w", err)
 	}
+	m.opened.Store(true)
 	m.peer.WhileLeader(m.lead)
+	m.peer.WhileLeader(m.keepTime)
 	return m, nil
+}
+
+func (m *member) consensusConfig() consensus.Config {
+	return consensus.Config{
+		Name: m.cfg.Name, Dir: filepath.Join(m.cfg.DataDir, "raft"), Bind: m.cfg.Bind, Advertise: m.address,
+		RaftPort: m.cfg.RaftPort, GossipPort: m.cfg.GossipPort, GossipKey: m.id.GossipKey,
+		TLS: m.tls.Clone(), Authorize: m.authorize, Seeds: m.seeds, Timing: m.cfg.Timing, Logger: m.cfg.Logger,
+		Format: inventory.FormatVersion, Generation: m.id.Generation,
+	}
 }
 
 func (m *member) close() error {
@@ -131,9 +147,30 @@ func listen(bind netip.Addr, port int, key string) (net.Listener, error) {
 
 func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
 
-func onlyHeads(c *x509.Certificate) error {
+// authorize lets only heads speak raft, and none of an earlier generation of the
+// cluster: they would take this one's log for a branch of their own.
+func (m *member) authorize(c *x509.Certificate) error {
+	name := c.Subject.CommonName
 	if pki.RoleOf(c) != pki.Head {
-		return fmt.Errorf("'%s' is not a head", c.Subject.CommonName)
+		return fmt.Errorf("'%s' is not a head", name)
+	}
+	if !m.opened.Load() {
+		return nil // gossip, which knows generations, is not there yet
+	}
+	for _, p := range m.peer.Members() {
+		if p.Name == name && p.State == consensus.Alive && p.Generation != m.id.Generation {
+			return fmt.Errorf("head '%s' is of generation %d of the cluster and this one of %d: the cluster was recovered or restored without one of them", name, p.Generation, m.id.Generation)
+		}
+	}
+	return nil
+}
+
+// superseded tells whether the cluster went on without this head.
+func (m *member) superseded() error {
+	for _, p := range m.peer.Members() {
+		if p.State == consensus.Alive && p.Generation > m.id.Generation {
+			return fmt.Errorf("the cluster was recovered or restored on head '%s' without this head, whose state is of before: it serves nobody; stop its agent, empty %s, and join anew", p.Name, m.cfg.DataDir)
+		}
 	}
 	return nil
 }
@@ -161,55 +198,102 @@ func (m *member) run(ctx context.Context, backend api.Backend) error {
 	edgeCtx, stopEdge := context.WithCancel(ctx)
 	defer stopEdge()
 	context.AfterFunc(coreCtx, stopEdge)
+	go func() { // ends with the edge
+		select {
+		case <-m.stop:
+			stopEdge()
+		case <-edgeCtx.Done():
+		}
+	}()
 	edge, edgeCtx := errgroup.WithContext(edgeCtx)
 	edge.Go(func() error { return m.begin(edgeCtx) })
 	edge.Go(func() error {
 		l := tls.NewListener(m.apiL, m.serverTLS())
 		return serve(edgeCtx, l, api.Handler(backend, m.cfg.Version, callerOf), m.log)
 	})
-	edge.Go(func() error { return m.serveNodes(edgeCtx) })
 	edge.Go(func() error { return m.keepRegistered(edgeCtx) })
 	edge.Go(func() error { return m.keepCurrent(edgeCtx) })
-	edge.Go(func() error { return m.keepImages(edgeCtx) })
-	edge.Go(func() error { return m.sendReports(edgeCtx) })
+	edge.Go(func() error { return m.watchDisk(edgeCtx) })
+	if !m.cfg.Witness {
+		edge.Go(func() error { return m.serveNodes(edgeCtx) })
+		edge.Go(func() error { return m.keepImages(edgeCtx) })
+		edge.Go(func() error { return m.sendReports(edgeCtx) })
+	}
 
 	err := edge.Wait()
 	stopCore()
 	return errors.Join(err, core.Wait(), m.close())
 }
 
+// end stops this head as this member, in order, and lets it go on as what then
+// gives: nobody for nil. It is false where something else ends it already.
+func (m *member) end(then func() (*member, error)) bool {
+	if !m.afterwards.CompareAndSwap(nil, &then) {
+		return false
+	}
+	close(m.stop)
+	return true
+}
+
 // begin makes the cluster that this head was told to begin, unless it is there.
 func (m *member) begin(ctx context.Context) error {
-	if m.id.Init == nil {
-		return nil
-	}
-	if has, err := m.peer.HasState(); err != nil {
-		return err
-	} else if !has {
-		if err := m.peer.Bootstrap(ctx); err != nil {
-			return fmt.Errorf("begin the cluster: %w", err)
-		}
-	}
-	for {
-		changed := m.machine.Changed()
-		if _, ok := m.machine.View().Cluster(); ok {
-			break
+	switch {
+	case m.id.Init != nil:
+		if err := m.bootstrap(ctx); err != nil {
+			return err
 		}
 		c := *m.id.Init
 		c.Head = m.describe()
 		c.Head.Joined = time.Now().UTC()
-		if _, err := m.propose(ctx, m.byItself(), c); err != nil && ctx.Err() == nil {
+		done := func() bool { _, ok := m.machine.View().Cluster(); return ok }
+		if !m.insist(ctx, c, done) {
+			return nil
+		}
+	case m.id.Adopt != nil:
+		if !m.adopt(ctx) {
+			return nil
+		}
+	default:
+		return nil
+	}
+	m.id.Init, m.id.Adopt = nil, nil
+	return m.id.save(m.cfg.DataDir)
+}
+
+// bootstrap makes this head the only voter of a new cluster, if it is in none.
+func (m *member) bootstrap(ctx context.Context) error {
+	has, err := m.peer.HasState()
+	if err == nil && !has {
+		err = m.peer.Bootstrap(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("begin the cluster: %w", err)
+	}
+	return nil
+}
+
+// insist proposes a command again until the state is as wanted, and tells whether
+// it is before ctx ends.
+func (m *member) insist(ctx context.Context, c inventory.Command, done func() bool) bool {
+	for {
+		changed := m.machine.Changed()
+		if done() {
+			return true
+		}
+		res, err := m.propose(ctx, m.byItself(), c)
+		if err == nil {
+			err = res.Into(nil)
+		}
+		if err != nil && ctx.Err() == nil {
 			m.log.Warn("the cluster is not begun yet", "err", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return false
 		case <-changed:
 		case <-time.After(time.Second):
 		}
 	}
-	m.id.Init = nil
-	return m.id.save(m.cfg.DataDir)
 }
 
 // describe gives this head as the inventory should know it.
@@ -218,7 +302,7 @@ func (m *member) describe() inventory.Head {
 		Name: m.cfg.Name, Address: m.address, Addresses: localAddresses(m.address),
 		APIPort: portOf(m.apiL), HTTPPort: portOf(m.httpL),
 		RaftPort: int(m.peer.RaftAddr().Port()), GossipPort: int(m.peer.GossipAddr().Port()),
-		Version: m.cfg.Version,
+		Version: m.cfg.Version, Witness: m.cfg.Witness,
 	}
 }
 

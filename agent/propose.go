@@ -46,9 +46,12 @@ func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Co
 	if err := c.Validate(); err != nil {
 		return inventory.Result{}, err
 	}
+	if err := m.superseded(); err != nil {
+		return inventory.Result{}, inventory.Errorf(inventory.KindRefused, "head", m.cfg.Name, "%v", err)
+	}
 	// The request's identity makes it safe to send the command again when a head
 	// died between doing it and saying so.
-	data, err := inventory.Envelope{Request: rand.Text(), At: time.Now().UTC(), Asker: by, Command: c}.Encode()
+	data, err := inventory.Envelope{Version: m.format(c), Request: rand.Text(), At: time.Now().UTC(), Asker: by, Command: c}.Encode()
 	if err != nil {
 		return inventory.Result{}, err
 	}
@@ -74,6 +77,20 @@ func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Co
 		}
 		return inventory.Result{}, m.explain(err)
 	}
+}
+
+// format is the version of the rules by which a command is to be applied: the
+// mesh's, which all its heads know. A new cluster begins with the newest, and
+// only the leader enters one: see raiseFormat.
+func (m *member) format(c inventory.Command) int {
+	inv := m.machine.View()
+	if _, begun := inv.Cluster(); !begun {
+		return inventory.FormatVersion
+	}
+	if a, ok := c.(inventory.Advance); ok && a == (inventory.Advance{}) {
+		return inventory.FormatVersion
+	}
+	return inv.Format()
 }
 
 // again tells whether the same command, sent again, may fare better.
@@ -102,25 +119,6 @@ func (m *member) apply(ctx context.Context, data []byte) (api.Applied, error) {
 		return api.Applied{}, err
 	}
 	return api.Applied{Index: index, Result: r.(inventory.Result)}, nil
-}
-
-// catchUp waits a moment until this head has what the leader has committed.
-func (m *member) catchUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	name, _ := m.peer.Leader()
-	h, ok := m.machine.View().Head(name)
-	switch {
-	case !ok:
-		return consensus.ErrNoLeader
-	case name == m.cfg.Name:
-		return nil
-	}
-	s, err := m.clientOf(h).Self(ctx)
-	if err != nil {
-		return err
-	}
-	return m.peer.WaitApplied(ctx, s.CommitIndex)
 }
 
 // Forwarded applies a command that another head took, if this one leads.

@@ -11,7 +11,7 @@ func (a *Agent) Script(n *inventory.Node, step string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	site := boot.Site{Inventory: m.machine.View(), Live: m.live}
+	site := boot.Site{Inventory: m.machine.View(), Live: m.serving}
 	if step == "boot" {
 		return site.BootScript(n, "masked"), nil
 	}

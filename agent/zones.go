@@ -87,7 +87,11 @@ func (a *Agent) checkIncludes(c inventory.ChangeNetwork) error {
 	if c.Include == nil && c.RevInclude == nil {
 		return nil
 	}
-	r, _, then := a.machine.Preview(inventory.Envelope{Command: c})
+	m, err := a.self()
+	if err != nil {
+		return err
+	}
+	r, _, then := m.machine.Preview(inventory.Envelope{Command: c})
 	if r.Error != nil {
 		return r.Error
 	}

@@ -43,8 +43,40 @@ type Backend interface {
 	Admit(ctx context.Context, r AdmitRequest) (AdmitReply, error)
 	// Credential makes an admin credential: PEM of CA, certificate and key.
 	Credential(ctx context.Context, name string) ([]byte, error)
-	// RemoveHead forgets a head for good.
-	RemoveHead(ctx context.Context, by inventory.Asker, name string) error
+	// RemoveHead forgets a head for good. It is refused where that would cost the
+	// quorum or the only copy of an image, unless forced.
+	RemoveHead(ctx context.Context, by inventory.Asker, name string, force bool) error
+	// ReplaceHead removes a head that is lost and makes a token for the machine
+	// that takes its place.
+	ReplaceHead(ctx context.Context, by inventory.Asker, name string, r ReplaceRequest) (InviteReply, error)
+	// ChangeHead tells a head what share of the duties to take.
+	ChangeHead(ctx context.Context, by inventory.Asker, name string, r HeadChange) error
+	// Drain takes from a head all that another one can do, and returns when the
+	// head may be stopped.
+	Drain(ctx context.Context, by inventory.Asker, name string, r DrainRequest, progress func(JobEvent)) error
+	// Undrain lets a head work again.
+	Undrain(ctx context.Context, by inventory.Asker, name string) error
+	// Leave drains this head and removes it; its agent is as new then.
+	Leave(ctx context.Context, by inventory.Asker, name string, r LeaveRequest, progress func(JobEvent)) error
+
+	// Fresh returns when this head has applied all that was committed anywhere
+	// before the call; what View gives then is linearizable. Where it cannot be
+	// found out, the error tells why in words.
+	Fresh(ctx context.Context) error
+	// ReadIndex gives the index that a head must have applied to be fresh, if
+	// this one leads.
+	ReadIndex(ctx context.Context) (uint64, error)
+	// Safe tells whether a head may go down now.
+	Safe(ctx context.Context, head string) (Safety, error)
+	// Status tells how the whole cluster is.
+	Status(ctx context.Context) (ClusterStatus, error)
+
+	// Backup gives the whole state but for the images, consistent, with its secrets.
+	Backup(ctx context.Context) ([]byte, error)
+	// Restore begins a cluster on this head with what Backup gave.
+	Restore(ctx context.Context, backup []byte) (RestoreReply, error)
+	// Recover goes on with this head alone, where the others are lost for good.
+	Recover(ctx context.Context, by inventory.Asker) error
 
 	// Kernels lists the kernels in the osimage's tree on this head.
 	Kernels(image string) ([]string, error)
@@ -80,8 +112,98 @@ type HeadStatus struct {
 	Leader       string              `json:"leader" doc:"name of the head that leads, empty if none is known"`
 	AppliedIndex uint64              `json:"applied_index"`
 	CommitIndex  uint64              `json:"commit_index"`
+	SyncedIndex  uint64              `json:"synced_index" doc:"what it has applied and would know after a power cut"`
 	Warnings     []string            `json:"warnings" doc:"what is wrong on this head, in words"`
 	Progress     map[string]Progress `json:"progress" doc:"running downloads of nodes that reported here"`
+	Format       int                 `json:"format" doc:"version of the log that it understands"`
+	CutOff       float64             `json:"cut_off" doc:"seconds since it last heard of a head that leads; 0 where it hears of one"`
+	Transfers    int                 `json:"transfers" doc:"downloads that it serves at this moment"`
+	Booting      []string            `json:"booting" doc:"nodes that boot from it at this moment"`
+	Voters       []string            `json:"voters" doc:"the heads that have a vote, as far as it knows"`
+}
+
+// HeadChange is luna head change.
+type HeadChange struct {
+	Weight *int `json:"weight,omitempty" minimum:"1" maximum:"100" doc:"share of the duties that it takes, beside the other heads' (1 if never set)"`
+}
+
+// DrainRequest is luna head drain.
+type DrainRequest struct {
+	Wait time.Duration `json:"wait,omitempty" doc:"nanoseconds to wait for nodes that boot from it; ten minutes if 0"`
+}
+
+// LeaveRequest is luna leave.
+type LeaveRequest struct {
+	Force bool          `json:"force,omitempty" doc:"even where that costs the quorum or the only copy of an image"`
+	Wait  time.Duration `json:"wait,omitempty" doc:"nanoseconds to wait for nodes that boot from it; ten minutes if 0"`
+}
+
+// ReplaceRequest is luna head replace.
+type ReplaceRequest struct {
+	TTL   time.Duration `json:"ttl,omitempty" doc:"nanoseconds that the token is good; one hour if 0"`
+	Force bool          `json:"force,omitempty" doc:"even where that costs the only copy of an image"`
+}
+
+// Safety says whether a head may go down now.
+type Safety struct {
+	Head    string   `json:"head"`
+	Safe    bool     `json:"safe"`
+	Reasons []string `json:"reasons" doc:"why it must stay"`
+	Notes   []string `json:"notes" doc:"what is good to know, and no reason to wait"`
+}
+
+// ClusterStatus is one look at everything.
+type ClusterStatus struct {
+	Cluster  string        `json:"cluster" doc:"its UUID"`
+	Asked    string        `json:"asked" doc:"the head that tells"`
+	Leader   string        `json:"leader" doc:"empty where no head leads"`
+	Format   int           `json:"format" doc:"version of the log that the mesh uses"`
+	Voters   int           `json:"voters"`
+	Alive    int           `json:"alive" doc:"voters that are there"`
+	Quorum   int           `json:"quorum" doc:"voters that must be there for changes"`
+	Heads    []Head        `json:"heads"`
+	Duties   []DutyStatus  `json:"duties"`
+	Images   []ImageStatus `json:"images"`
+	Nodes    NodeCounts    `json:"nodes"`
+	Waiting  int           `json:"waiting" doc:"addresses that are nobody's yet, since not every head has heard that they were given up"`
+	Warnings []string      `json:"warnings" doc:"what is wrong, in words; of a head with its name in front"`
+}
+
+// DutyStatus is what exactly one head should do.
+type DutyStatus struct {
+	Duty   string `json:"duty" doc:"dhcp or poll"`
+	On     string `json:"on" doc:"the network or the switch"`
+	Holder string `json:"holder" doc:"empty where no head can"`
+	Epoch  uint64 `json:"epoch" doc:"grows each time that it is handed over"`
+}
+
+// ImageStatus is an osimage with what nodes boot of it.
+type ImageStatus struct {
+	Name     string   `json:"name"`
+	Version  string   `json:"version" doc:"that nodes boot; empty where none is ready"`
+	Heads    []string `json:"heads" doc:"that hold it"`
+	Missing  []string `json:"missing" doc:"that do not hold it yet"`
+	Replicas int      `json:"replicas" doc:"how many heads must hold it"`
+}
+
+// NodeCounts are the nodes by what they reported last.
+type NodeCounts struct {
+	Total   int `json:"total"`
+	Booted  int `json:"booted"`
+	Booting int `json:"booting"`
+	Failed  int `json:"failed"`
+	Silent  int `json:"silent" doc:"never reported anything"`
+}
+
+// RestoreReply is what a restore leaves with the administrator.
+type RestoreReply struct {
+	UUID    string    `json:"uuid"`
+	Head    string    `json:"head"`
+	Taken   time.Time `json:"taken" doc:"when the backup was made, by the clock of the head that made it"`
+	Nodes   int       `json:"nodes"`
+	Missing []string  `json:"missing" doc:"osimages that are to be packed anew, for images are in no backup"`
+	// Credential is a new one of the first administrator: PEM of CA, certificate and key.
+	Credential string `json:"credential"`
 }
 
 // Progress is how far a node is with its download.
@@ -135,6 +257,8 @@ type AdmitRequest struct {
 	Protocol  int            `json:"protocol" doc:"version of the language between heads"`
 	Time      time.Time      `json:"time" doc:"the joining head's clock"`
 	CSR       string         `json:"csr" doc:"PEM certificate signing request"`
+	Format    int            `json:"format,omitempty" doc:"version of the log that it understands; 1 if it does not say"`
+	Witness   bool           `json:"witness,omitempty" doc:"it only votes"`
 }
 
 // Ports are the TCP ports of a head; gossip uses UDP too.
@@ -153,6 +277,7 @@ type AdmitReply struct {
 	Cluster     string   `json:"cluster"` // its UUID
 	Gossip      []string `json:"gossip"`  // addresses of members to join
 	Index       uint64   `json:"index"`   // the state with the new head in it
+	Generation  uint64   `json:"generation,omitempty"`
 }
 
 // ProtocolVersion is the version of the language between heads: heads of

@@ -24,6 +24,8 @@ type Client struct {
 	Base string
 	// DryRun makes every change a question: what would it do?
 	DryRun bool
+	// Stale, if not nil, hears why an answer may not be of the newest state.
+	Stale func(reason string)
 }
 
 // do sends in as JSON and reads the answer into out; both may be nil.
@@ -45,7 +47,10 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 
 func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var content io.Reader
-	if in != nil {
+	kind := "application/json"
+	if b, ok := in.([]byte); ok {
+		content, kind = bytes.NewReader(b), "application/octet-stream"
+	} else if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", method, path, err)
@@ -64,7 +69,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", kind)
 	}
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
@@ -81,6 +86,9 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()
 		return nil, readError(resp)
+	}
+	if why := resp.Header.Get(StaleHeader); why != "" && c.Stale != nil {
+		c.Stale(why)
 	}
 	return resp, nil
 }
@@ -374,8 +382,75 @@ func (c *Client) Write(ctx context.Context, cmd inventory.Command) (Written, err
 }
 
 // RemoveHead removes a head for good.
-func (c *Client) RemoveHead(ctx context.Context, name string) error {
-	return c.do(ctx, "DELETE", p("/v1/heads/%s", name), nil, nil)
+func (c *Client) RemoveHead(ctx context.Context, name string, force bool) error {
+	return c.do(ctx, "DELETE", p("/v1/heads/%s", name)+fmt.Sprintf("?force=%t", force), nil, nil)
+}
+
+// ReplaceHead removes a head that is lost and makes a join token for another.
+func (c *Client) ReplaceHead(ctx context.Context, name string, r ReplaceRequest) (InviteReply, error) {
+	return fetch[InviteReply](ctx, c, "POST", p("/v1/heads/%s/replace", name), r)
+}
+
+// ChangeHead changes a head.
+func (c *Client) ChangeHead(ctx context.Context, name string, r HeadChange) error {
+	return c.do(ctx, "PATCH", p("/v1/heads/%s", name), r, nil)
+}
+
+// Drain takes from a head all that another one can do.
+func (c *Client) Drain(ctx context.Context, name string, r DrainRequest, progress func(JobEvent)) error {
+	_, err := c.job(ctx, p("/v1/heads/%s/drain", name), r, progress)
+	return err
+}
+
+// Undrain lets a head work again.
+func (c *Client) Undrain(ctx context.Context, name string) error {
+	return c.do(ctx, "POST", p("/v1/heads/%s/undrain", name), nil, nil)
+}
+
+// Leave drains the asked head, which must be that of the name, and removes it.
+func (c *Client) Leave(ctx context.Context, name string, r LeaveRequest, progress func(JobEvent)) error {
+	_, err := c.job(ctx, p("/v1/heads/%s/leave", name), r, progress)
+	return err
+}
+
+// Safe tells whether a head may go down now.
+func (c *Client) Safe(ctx context.Context, name string) (Safety, error) {
+	return fetch[Safety](ctx, c, "GET", p("/v1/heads/%s/safe", name), nil)
+}
+
+// Status tells how the whole cluster is.
+func (c *Client) Status(ctx context.Context) (ClusterStatus, error) {
+	return fetch[ClusterStatus](ctx, c, "GET", "/v1/status", nil)
+}
+
+// ReadIndex asks the head that leads what must be applied to be fresh.
+func (c *Client) ReadIndex(ctx context.Context) (uint64, error) {
+	f, err := fetch[Fresh](ctx, c, "GET", "/v1/commands/read-index", nil)
+	return f.Index, err
+}
+
+// Backup gives the whole state but for the images.
+func (c *Client) Backup(ctx context.Context) ([]byte, error) {
+	resp, err := c.send(ctx, "GET", "/v1/backup", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, inventory.Errorf(inventory.KindUnavailable, "", "", "the answer of %s broke off: %v", c.Base, err)
+	}
+	return b, nil
+}
+
+// Restore begins a cluster on the asked head with what Backup gave.
+func (c *Client) Restore(ctx context.Context, backup []byte) (RestoreReply, error) {
+	return fetch[RestoreReply](ctx, c, "POST", "/v1/restore", backup)
+}
+
+// Recover lets the asked head go on alone.
+func (c *Client) Recover(ctx context.Context) error {
+	return c.do(ctx, "POST", "/v1/recover", nil, nil)
 }
 
 func route(cmd inventory.Command) (method, path string, err error) {

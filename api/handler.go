@@ -132,6 +132,7 @@ func Handler(b Backend, version string, who func(*http.Request) Caller) http.Han
 	s.history()
 	s.exports()
 	s.jobs(mux)
+	s.headJobs(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := who(r)
 		if c.Role == RoleNobody && r.URL.Path != "/v1/admissions" {
@@ -142,9 +143,35 @@ func Handler(b Backend, version string, who func(*http.Request) Caller) http.Han
 		if dry := r.URL.Query().Get(dryRun); dry != "" && dry != "false" {
 			ctx = context.WithValue(ctx, dryRunKey{}, true)
 		}
+		if reads(r) {
+			if err := b.Fresh(ctx); err != nil {
+				w.Header().Set(StaleHeader, oneLine(err.Error()))
+			}
+		}
 		mux.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
+
+const (
+	// StaleHeader is in the answer to a read where the asked head could not make
+	// sure that it knows the newest state: the reason, in words.
+	StaleHeader = "Luna-Stale"
+	// ReadHeader, in a request, with the value [ReadLocal] asks for the state
+	// that the asked head has, fresh or not.
+	ReadHeader = "Luna-Read"
+	ReadLocal  = "local"
+)
+
+// reads tells whether a request is to be answered from the newest state. How the
+// asked head is by itself, and what heads tell each other, is not.
+func reads(r *http.Request) bool {
+	own := r.URL.Path == "/v1/head" || strings.HasPrefix(r.URL.Path, "/v1/commands") || !strings.HasPrefix(r.URL.Path, "/v1/")
+	dry := r.URL.Query().Get(dryRun)
+	return (r.Method == http.MethodGet || dry != "" && dry != "false") && !own && r.Header.Get(ReadHeader) != ReadLocal
+}
+
+// oneLine makes a text fit for a header.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func writeError(w http.ResponseWriter, e *inventory.Error) {
 	w.Header().Set("Content-Type", "application/json")

@@ -202,6 +202,10 @@ type Head struct {
 	Version      string         `json:"version"`
 	Joined       time.Time      `json:"joined"`
 	Warnings     []string       `json:"warnings" doc:"what is wrong on it, in words"`
+	Drained      bool           `json:"drained" doc:"it is to do nothing that another head can do"`
+	Witness      bool           `json:"witness" doc:"it votes, holds no images and serves no nodes"`
+	Weight       int            `json:"weight" doc:"share of the duties that it takes"`
+	CutOff       float64        `json:"cut_off" doc:"seconds since it last heard of a head that leads"`
 }
 
 // ClusterOf renders the cluster.

@@ -22,6 +22,12 @@ func (s *server) jobs(mux *http.ServeMux) {
 		})
 }
 
+// headJobs are those of heads.
+func (s *server) headJobs(mux *http.ServeMux) {
+	job(s, mux, "/v1/heads/{name}/drain", "Take from a head all that another one can do", s.b.Drain)
+	job(s, mux, "/v1/heads/{name}/leave", "Drain this head and remove it", s.b.Leave)
+}
+
 // exports registers what is made of the inventory for other servers.
 func (s *server) exports() {
 	on(s, RoleAdmin, "POST", "/v1/zones", "Write the DNS zones as files for BIND on this head", func(ctx context.Context, _ *none) (*body[Exported], error) {

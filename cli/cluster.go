@@ -16,7 +16,8 @@ import (
 func clusterCommand(a *app) *cobra.Command {
 	return noun("cluster", "Make the cluster, and change what stands for all of it", "  luna cluster show",
 		clusterInit(a), clusterShow(a), clusterChange(a), clusterSync(a), clusterMakeDHCP(a), clusterMakeDNS(a),
-		clusterListMACs(a), clusterImport(a), clusterDelete(a), clusterCredential(a))
+		clusterListMACs(a), clusterImport(a), clusterDelete(a), clusterCredential(a),
+		clusterStatus(a), clusterSafe(a), clusterBackup(a), clusterRestore(a), clusterRecover(a))
 }
 
 // parseAddr reads an address that an option gave for an object.

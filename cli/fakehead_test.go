@@ -23,6 +23,8 @@ import (
 // testHead is a head without a mesh: the real state machine behind the real
 // API, with no raft between.
 type testHead struct {
+	api.Backend // what is not asked in these tests
+
 	machine *fsm.Machine
 
 	mu      sync.Mutex
@@ -85,6 +87,8 @@ func (h *testHead) step() error {
 	}
 	return h.propose(next)
 }
+
+func (h *testHead) Fresh(context.Context) error { return nil }
 
 func (h *testHead) Forwarded(context.Context, []byte) (api.Applied, error) {
 	return api.Applied{}, fmt.Errorf("not asked in these tests")
@@ -197,7 +201,7 @@ func (h *testHead) Credential(_ context.Context, name string) ([]byte, error) {
 	return []byte("credential of " + name + "\n"), nil
 }
 
-func (h *testHead) RemoveHead(ctx context.Context, by inventory.Asker, name string) error {
+func (h *testHead) RemoveHead(ctx context.Context, by inventory.Asker, name string, _ bool) error {
 	_, err := h.Propose(ctx, by, inventory.RemoveHead{Name: name})
 	return err
 }

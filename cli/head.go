@@ -14,7 +14,7 @@ import (
 
 func headCommand(a *app) *cobra.Command {
 	return noun("head", "The machines that run the agent", "  luna head list",
-		headList(a), headShow(a), headInvite(a), headRemove(a))
+		headList(a), headShow(a), headChange(a), headInvite(a), headDrain(a), headUndrain(a), headReplace(a), headRemove(a))
 }
 
 func headList(a *app) *cobra.Command {
@@ -31,15 +31,15 @@ has applied the inventory, and the networks on which it answers DHCP.`,
 			if err != nil {
 				return err
 			}
-			if self, err := s.Self(ctx); err == nil {
-				for _, w := range self.Warnings {
-					s.warn("%s", w)
+			for _, h := range all {
+				for _, w := range h.Warnings {
+					s.warn("head '%s': %s", h.Name, w)
 				}
 			}
 			return out.print(s.stdout(), nonNil(all), func() *table {
 				t := &table{header: []string{"Name", "Address", "State", "Role", "Leader", "Applied", "Networks"}}
 				for _, h := range all {
-					t.add(h.Name, h.Address, h.State, h.Role, h.Leader, h.AppliedIndex, strings.Join(h.Networks, ","))
+					t.add(h.Name, h.Address, headState(h), h.Role, h.Leader, h.AppliedIndex, strings.Join(h.Networks, ","))
 				}
 				return t
 			})
@@ -47,6 +47,17 @@ has applied the inventory, and the networks on which it answers DHCP.`,
 	}
 	out.list(c)
 	return c
+}
+
+// headState is how a head is, in as few words as a column has room for.
+func headState(h api.Head) string {
+	switch {
+	case h.CutOff > 0:
+		return h.State + ", cut off"
+	case h.Drained:
+		return h.State + ", drained"
+	}
+	return h.State
 }
 
 func headShow(a *app) *cobra.Command {
@@ -83,6 +94,7 @@ func headTable(h api.Head) *table {
 	t.add("name", h.Name)
 	t.add("address", h.Address)
 	t.add("applied_index", h.AppliedIndex)
+	t.add("drained", h.Drained)
 	t.add("joined", at(h.Joined))
 	t.add("leader", h.Leader)
 	t.add("networks", strings.Join(h.Networks, ","))
@@ -91,6 +103,8 @@ func headTable(h api.Head) *table {
 	t.add("state", h.State)
 	t.add("version", h.Version)
 	t.add("warnings", strings.Join(h.Warnings, "\n"))
+	t.add("weight", h.Weight)
+	t.add("witness", h.Witness)
 	return t
 }
 
@@ -118,15 +132,149 @@ cluster. Whoever has it can become a head: hand it on as you would a password.`,
 	return c
 }
 
-func headRemove(a *app) *cobra.Command {
+func headChange(a *app) *cobra.Command {
+	var weight int
+	c := named(&cobra.Command{
+		Use:   "change NAME --weight N",
+		Short: "Change what share of the duties a head takes",
+		Long: `Change what share of the duties a head takes: of weight 2, it answers DHCP on
+twice as many networks as one of weight 1, which is what heads have.`,
+		Example: "  luna head change h1 --weight 2",
+		RunE: a.do(func(ctx context.Context, s *session) error {
+			if err := mustNotBeDry(s); err != nil {
+				return err
+			}
+			return s.ChangeHead(ctx, s.name, api.HeadChange{Weight: ifGiven(s, "weight", weight)})
+		}),
+	})
+	c.Flags().IntVar(&weight, "weight", 1, "share of the duties, 1 to 100")
+	required(c, "weight")
+	return c
+}
+
+// drainWait is how long a drain waits for nodes that boot, unless told otherwise.
+const drainWait = 10 * time.Minute
+
+func headDrain(a *app) *cobra.Command {
+	var wait time.Duration
+	c := named(&cobra.Command{
+		Use:   "drain NAME",
+		Short: "Take from a head all that another one can do",
+		Long: `Take from a head all that another one can do, before it is rebooted or repaired:
+its duties and leadership go to others, it seeds no images, and no node is sent to
+it. The command returns when nothing boots from it any more. The head keeps its
+vote and its data, and stays drained, also over a reboot, until luna head undrain.`,
+		Example: `  luna head drain h2
+  luna cluster safe h2 && ssh h2 reboot
+  luna head undrain h2`,
+		RunE: a.do(func(ctx context.Context, s *session) error {
+			if err := mustNotBeDry(s); err != nil {
+				return err
+			}
+			p := newProgress(s.cmd.ErrOrStderr(), "drain "+s.name)
+			err := s.within(0).Drain(ctx, s.name, api.DrainRequest{Wait: wait}, p.show)
+			p.end()
+			return err
+		}),
+	})
+	c.Flags().DurationVar(&wait, "wait", drainWait, "how long to wait for nodes that boot from it")
+	return c
+}
+
+func headUndrain(a *app) *cobra.Command {
 	return named(&cobra.Command{
+		Use:     "undrain NAME",
+		Short:   "Let a head that was drained work again",
+		Example: "  luna head undrain h2",
+		RunE: a.do(func(ctx context.Context, s *session) error {
+			if err := mustNotBeDry(s); err != nil {
+				return err
+			}
+			return s.Undrain(ctx, s.name)
+		}),
+	})
+}
+
+func headReplace(a *app) *cobra.Command {
+	var r api.ReplaceRequest
+	c := named(&cobra.Command{
+		Use:   "replace NAME --force",
+		Short: "Remove a head that is lost, and print a token for the one that takes its place",
+		Long: `Remove a head that is lost, and print a token with which another may join in its
+place, under the same name or another one. A head that does not answer may be cut
+off only, and then goes on booting the nodes that it knows: --force says that it
+is off and stays so, or was wiped.`,
+		Example: "  luna head replace h2 --force",
+		RunE: a.do(func(ctx context.Context, s *session) error {
+			if err := mustNotBeDry(s); err != nil {
+				return err
+			}
+			i, err := s.ReplaceHead(ctx, s.name, r)
+			if err != nil {
+				return err
+			}
+			s.note("head '%s' is removed; on the one in its place: luna join ADDRESS --token TOKEN", s.name)
+			_, err = fmt.Fprintln(s.stdout(), i.Token)
+			return err
+		}),
+	})
+	f := c.Flags()
+	f.DurationVar(&r.TTL, "ttl", time.Hour, "how long the token is good")
+	f.BoolVar(&r.Force, "force", false, "it is off for good; also where that costs the only copy of an image")
+	return c
+}
+
+func headRemove(a *app) *cobra.Command {
+	var force bool
+	c := named(&cobra.Command{
 		Use:   "remove NAME",
 		Short: "Remove a head for good",
 		Long: `Remove a head for good: it counts no more when the heads decide, and may come
-back only by a new invitation. One that is merely down needs no removal.`,
+back only by a new invitation. One that is merely down needs no removal.
+
+It is refused where the others could then decide nothing, where the head has the
+only copy of an image, and where it does not answer: it may be cut off only, and
+then goes on booting the nodes that it knows. --force says that it is off and
+stays so, and that the rest is known.`,
 		Example: "  luna head remove h3",
 		RunE: a.do(func(ctx context.Context, s *session) error {
-			return s.RemoveHead(ctx, s.name)
+			if err := mustNotBeDry(s); err != nil {
+				return err
+			}
+			return s.RemoveHead(ctx, s.name, force)
 		}),
 	})
+	c.Flags().BoolVar(&force, "force", false, "whatever it costs")
+	return c
+}
+
+func leaveCommand(a *app) *cobra.Command {
+	var r api.LeaveRequest
+	c := &cobra.Command{
+		Use:   "leave",
+		Short: "Take this head out of the mesh, in order",
+		Long: `Take this head out of the mesh, in order: it is drained, loses its vote and
+forgets the cluster, but for its copies of the images. Its agent goes on and may
+join again. It is refused where the others could then decide nothing, or where
+this head has the only copy of an image.`,
+		Example: "  luna leave",
+		Args:    noArgs,
+		RunE: a.do(func(ctx context.Context, s *session) error {
+			if err := mustNotBeDry(s); err != nil {
+				return err
+			}
+			self, err := s.Self(ctx)
+			if err != nil {
+				return err
+			}
+			p := newProgress(s.cmd.ErrOrStderr(), "leave")
+			err = s.within(0).Leave(ctx, self.Name, r, p.show)
+			p.end()
+			return err
+		}),
+	}
+	f := c.Flags()
+	f.BoolVar(&r.Force, "force", false, "whatever it costs the others")
+	f.DurationVar(&r.Wait, "wait", drainWait, "how long to wait for nodes that boot from it")
+	return c
 }

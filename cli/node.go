@@ -251,14 +251,14 @@ func statusCell(st *api.Status, now time.Time) string {
 	case st.Percent > 0:
 		stage += fmt.Sprintf(" (%.2f%% / last update %.0fsec)", st.Percent, max(0, st.Age))
 	}
-	cell := stage + " - " + age(now.Sub(st.Time))
+	cell := stage + " - " + elapsed(now.Sub(st.Time))
 	if st.Message != "" {
 		cell += "\n" + strings.TrimRight(st.Message, "\n")
 	}
 	return cell
 }
 
-func age(d time.Duration) string {
+func elapsed(d time.Duration) string {
 	s := int64(max(0, d) / time.Second)
 	days := ""
 	switch n := s / 86400; {

@@ -47,6 +47,15 @@ func (o *output) print(w io.Writer, v any, asTable func() *table) error {
 	return asTable().write(w)
 }
 
+// text writes v: in words for people, or as the API gives it.
+func (o *output) text(w io.Writer, v any, words string) error {
+	if !o.isTable() {
+		return o.print(w, v, nil)
+	}
+	_, err := io.WriteString(w, words)
+	return err
+}
+
 // isTable tells whether people read the answer.
 func (o *output) isTable() bool { return !o.raw && o.format == formatTable }
 

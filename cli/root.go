@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,7 +61,7 @@ exists already, or a value is bad.`,
 	}
 	root.PersistentFlags().Var(choice{&a.format, formats}, "output", "format of what --dry-run tells")
 	root.AddCommand(clusterCommand(a), networkCommand(a), osimageCommand(a), bmcsetupCommand(a), groupCommand(a), nodeCommand(a),
-		switchCommand(a), otherdevCommand(a), headCommand(a), joinCommand(a),
+		switchCommand(a), otherdevCommand(a), headCommand(a), joinCommand(a), leaveCommand(a),
 		exportCommand(a), applyCommand(a), diffCommand(a), importCommand(a), logCommand(a), undoCommand(a))
 	root.AddCommand(hidden(powerCommand(a)), hidden(chrootCommand(a)), completionCommand(), docsCommand())
 	root.AddCommand(extra...)
@@ -153,6 +154,8 @@ func (a *app) do(fn func(ctx context.Context, s *session) error) func(*cobra.Com
 			return err
 		}
 		s.DryRun = a.dryRun
+		var told sync.Once
+		s.Stale = func(reason string) { told.Do(func() { s.warn("%s", reason) }) }
 		return fn(cmd.Context(), s)
 	}
 }
@@ -162,12 +165,12 @@ func (a *app) do(fn func(ctx context.Context, s *session) error) func(*cobra.Com
 func (s *session) within(limit time.Duration) *api.Client {
 	t := *s.HTTP.Transport.(*transport)
 	t.timeout = limit
-	return &api.Client{HTTP: &http.Client{Transport: &t}, Base: s.Base, DryRun: s.DryRun}
+	return &api.Client{HTTP: &http.Client{Transport: &t}, Base: s.Base, DryRun: s.DryRun, Stale: s.Stale}
 }
 
 // dry gives a client of the same head whose changes are only tried.
 func (s *session) dry() *api.Client {
-	return &api.Client{HTTP: s.HTTP, Base: s.Base, DryRun: true}
+	return &api.Client{HTTP: s.HTTP, Base: s.Base, DryRun: true, Stale: s.Stale}
 }
 
 // change puts a plain change through.

@@ -84,6 +84,7 @@ not name another one.`,
 	f.IntVar(&c.SwarmPortMax, "swarm-port-max", c.SwarmPortMax, "last TCP port of the swarm")
 	f.StringSliceVar(&c.IPXEDirs, "ipxe-dir", nil, "directories of iPXE's loaders (default where distributions put them)")
 	f.StringVar(&c.Installer, "installer", "", "the static luna-install that goes into initrds (default the one beside this program, or "+c.Installer+")")
+	f.BoolVar(&c.Witness, "witness", false, "only vote: hold no images and serve no nodes; the third vote of a site with two heads")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&format, "log-format", "text", "text or json")
 	return cmd
@@ -206,8 +207,8 @@ func runAgent(cmd *cobra.Command, c agent.Config) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	a, err := agent.New(c)
-	if err != nil {
-		return err
+	if err == nil {
+		err = a.Run(ctx)
 	}
-	return a.Run(ctx)
+	return err
 }

@@ -1,0 +1,351 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/inventory"
+)
+
+const (
+	// drainPatience is how long nodes that boot from a head may take, where nobody
+	// says otherwise.
+	drainPatience = 10 * time.Minute
+	// drainLook is how often a drain looks how far it is.
+	drainLook = 200 * time.Millisecond
+)
+
+// ChangeHead tells a head what share of the duties to take.
+func (a *Agent) ChangeHead(ctx context.Context, by inventory.Asker, name string, r api.HeadChange) error {
+	return a.tellHead(ctx, by, inventory.ChangeHead{Name: name, Weight: r.Weight})
+}
+
+// Undrain lets a head work again.
+func (a *Agent) Undrain(ctx context.Context, by inventory.Asker, name string) error {
+	no := false
+	return a.tellHead(ctx, by, inventory.ChangeHead{Name: name, Drained: &no})
+}
+
+func (a *Agent) tellHead(ctx context.Context, by inventory.Asker, c inventory.Command) error {
+	res, err := a.Propose(ctx, by, c)
+	if err != nil {
+		return err
+	}
+	return res.Into(nil)
+}
+
+// Drain takes from a head all that another one can do, and returns when it may be
+// stopped.
+func (a *Agent) Drain(ctx context.Context, by inventory.Asker, name string, r api.DrainRequest, progress func(api.JobEvent)) error {
+	m, err := a.self()
+	if err != nil {
+		return err
+	}
+	h, ok := m.machine.View().Head(name)
+	if !ok {
+		return inventory.NotFound("head", name)
+	}
+	if !h.Witness && !m.othersServe(name) {
+		return inventory.Errorf(inventory.KindRefused, "head", name, "no other head is there that could take over from '%s': start one, or undrain it, first", name)
+	}
+	yes := true
+	if err := a.tellHead(ctx, by, inventory.ChangeHead{Name: name, Drained: &yes}); err != nil {
+		return err
+	}
+	return m.waitDrained(ctx, name, or(r.Wait, drainPatience), progress)
+}
+
+// othersServe tells whether a head beside that one is there to serve nodes.
+func (m *member) othersServe(name string) bool {
+	for h := range m.machine.View().Heads() {
+		if h.Name != name && m.serving(h.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// waitDrained waits until a head does nothing any more that keeps it.
+func (m *member) waitDrained(ctx context.Context, name string, patience time.Duration, progress func(api.JobEvent)) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	told := ""
+	for calm := 0; ; {
+		keeps, err := m.keeps(ctx, name)
+		if err != nil {
+			return err
+		}
+		words := strings.Join(keeps, ", ")
+		if words != told && words != "" {
+			progress(api.JobEvent{Phase: "drain", Message: fmt.Sprintf("head '%s' still %s", name, words)})
+		}
+		told = words
+		if len(keeps) > 0 {
+			calm = 0
+		} else if calm++; calm == 3 { // a node may be between two files
+			progress(api.JobEvent{Phase: api.JobDone, Message: fmt.Sprintf("head '%s' may be rebooted", name)})
+			return nil
+		}
+		if !pause(ctx, drainLook) {
+			return inventory.Errorf(inventory.KindUnavailable, "head", name, "head '%s' is drained and takes nothing new, but still %s: wait again with `luna head drain %s`, or stop it and let the nodes go on from the other heads", name, or(words, "may do something"), name)
+		}
+	}
+}
+
+// keeps tells what a head still does that another one could do.
+func (m *member) keeps(ctx context.Context, name string) ([]string, error) {
+	inv := m.machine.View()
+	h, ok := inv.Head(name)
+	if !ok {
+		return nil, inventory.NotFound("head", name)
+	}
+	if !h.Drained {
+		return nil, inventory.Errorf(inventory.KindRefused, "head", name, "head '%s' was undrained meanwhile", name)
+	}
+	var keeps []string
+	for n := range inv.Networks() {
+		if n.Duty.Holder == h.ID && !n.Range.IsZero() {
+			keeps = append(keeps, "answers DHCP on "+n.Name)
+		}
+	}
+	for s := range inv.Switches() {
+		if s.Duty.Holder == h.ID {
+			keeps = append(keeps, "polls "+s.Name)
+		}
+	}
+	if leader, _ := m.peer.Leader(); leader == name && m.otherVoters(name) {
+		keeps = append(keeps, "leads")
+	}
+	s, err := m.statusOf(ctx, h)
+	if err != nil {
+		return keeps, nil //nolint:nilerr // it is down already
+	}
+	if s.Transfers > 0 {
+		keeps = append(keeps, fmt.Sprintf("serves %s", plural(s.Transfers, "download")))
+	}
+	if len(s.Booting) > 0 {
+		keeps = append(keeps, "is what "+inventory.CompressHostlist(s.Booting)+" reports to")
+	}
+	return keeps, nil
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// otherVoters tells whether a voter beside that one is there, not drained.
+func (m *member) otherVoters(name string) bool {
+	servers, err := m.peer.Servers()
+	if err != nil {
+		return false
+	}
+	for _, s := range servers {
+		if s.Voter && s.Name != name && m.serving(s.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// statusOf asks a head how it is; this one too.
+func (m *member) statusOf(ctx context.Context, h *inventory.Head) (api.HeadStatus, error) {
+	if h.Name == m.cfg.Name {
+		return m.status(), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return m.clientOf(h).Self(ctx)
+}
+
+// Leave drains this head, removes it from the cluster, and makes it nobody again.
+func (a *Agent) Leave(ctx context.Context, by inventory.Asker, name string, r api.LeaveRequest, progress func(api.JobEvent)) error {
+	m, err := a.self()
+	if err != nil {
+		return err
+	}
+	if name != a.cfg.Name {
+		return inventory.Errorf(inventory.KindInvalid, "head", name, "this is head '%s': run `luna leave` on '%s', or `luna head remove %s` for one that is lost", a.cfg.Name, name, name)
+	}
+	h, ok := m.machine.View().Head(name)
+	if !ok {
+		return inventory.NotFound("head", name)
+	}
+	if err := m.mayGo(h, r.Force); err != nil {
+		return err
+	}
+	if !h.Witness && m.othersServe(name) {
+		if err := a.Drain(ctx, by, name, api.DrainRequest{Wait: r.Wait}, quietEnd(progress)); err != nil && !r.Force {
+			return err
+		}
+	}
+	if err := a.tellHead(ctx, by, inventory.RemoveHead{Name: name}); err != nil {
+		return err
+	}
+	m.waitUncounted(ctx)
+	m.end(func() (*member, error) {
+		a.log.Info("this head has left the cluster")
+		return nil, a.forget()
+	})
+	if err := a.gone(ctx); err != nil {
+		return err
+	}
+	progress(api.JobEvent{Phase: api.JobDone, Message: fmt.Sprintf("head '%s' has left the cluster; it may join again with a new token", name)})
+	return nil
+}
+
+// waitUncounted waits until this head, which was removed, has no vote any more: if
+// it stopped before, the others might wait for it. It is not told itself.
+func (m *member) waitUncounted(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	for {
+		for _, s := range m.askEach(ctx) {
+			if s.Leader == s.Name && !slices.Contains(s.Voters, m.cfg.Name) {
+				return
+			}
+		}
+		if !pause(ctx, 100*time.Millisecond) {
+			m.log.Warn("the other heads still count this one among the voters")
+			return
+		}
+	}
+}
+
+// quietEnd passes on what a job says but for its end.
+func quietEnd(progress func(api.JobEvent)) func(api.JobEvent) {
+	return func(e api.JobEvent) {
+		if e.Phase != api.JobDone {
+			progress(e)
+		}
+	}
+}
+
+// gone waits until this head is nobody.
+func (a *Agent) gone(ctx context.Context) error {
+	for {
+		if _, err := a.self(); err != nil {
+			return nil //nolint:nilerr // as wanted
+		}
+		if !pause(ctx, 20*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// forget removes what made this head a member. The artifacts stay: whoever joins
+// again need not fetch them.
+func (a *Agent) forget() error {
+	var errs []error
+	for _, what := range []string{"identity.json", "join.key", "raft"} {
+		errs = append(errs, os.RemoveAll(filepath.Join(a.cfg.DataDir, what)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("forget the cluster that this head has left: %w", err)
+	}
+	return nil
+}
+
+// RemoveHead forgets a head for good: the leader then takes its vote.
+func (a *Agent) RemoveHead(ctx context.Context, by inventory.Asker, name string, force bool) error {
+	m, err := a.self()
+	if err != nil {
+		return err
+	}
+	h, ok := m.machine.View().Head(name)
+	if !ok {
+		return inventory.NotFound("head", name)
+	}
+	if err := m.mayGo(h, force); err != nil {
+		return err
+	}
+	return a.tellHead(ctx, by, inventory.RemoveHead{Name: name})
+}
+
+// ReplaceHead removes a head that is lost and makes a token for another.
+func (a *Agent) ReplaceHead(ctx context.Context, by inventory.Asker, name string, r api.ReplaceRequest) (api.InviteReply, error) {
+	m, err := a.self()
+	if err != nil {
+		return api.InviteReply{}, err
+	}
+	if m.live(name) && name != "" {
+		if _, ok := m.machine.View().Head(name); ok {
+			return api.InviteReply{}, inventory.Errorf(inventory.KindRefused, "head", name, "head '%s' is there: a head that works is taken out with `luna leave` on it; replace is for one that is lost", name)
+		}
+	}
+	if err := a.RemoveHead(ctx, by, name, r.Force); err != nil {
+		return api.InviteReply{}, err
+	}
+	if err := m.waitGone(ctx, name); err != nil {
+		return api.InviteReply{}, err
+	}
+	return a.Invite(ctx, by, api.InviteRequest{TTL: r.TTL})
+}
+
+// mayGo refuses to let a head go for good where that costs something that nobody
+// else can give.
+func (m *member) mayGo(h *inventory.Head, force bool) error {
+	if force {
+		return nil
+	}
+	costs := slices.Concat(m.quorumWithout(h.Name, true), m.imagesOnlyOn(h))
+	switch {
+	case !m.live(h.Name):
+		return m.lostFor(h, costs)
+	case len(costs) > 0:
+		return inventory.Errorf(inventory.KindRefused, "head", h.Name, "head '%s' cannot be removed: %s (--force removes it all the same)", h.Name, strings.Join(costs, "; "))
+	}
+	return nil
+}
+
+// lostFor refuses to remove a head that does not answer unless a person says that
+// it will not come back: it may be cut off only, and go on booting nodes.
+func (m *member) lostFor(h *inventory.Head, costs []string) error {
+	text := fmt.Sprintf("head '%s' does not answer, and may go on booting the nodes that it knows: see to it that it is off and stays so, then remove it with --force", h.Name)
+	if len(costs) > 0 {
+		text += "; that costs: " + strings.Join(costs, "; ")
+	}
+	return inventory.Errorf(inventory.KindRefused, "head", h.Name, "%s", text)
+}
+
+// goneFromRaft refuses a head that wants to join under the name of one that was
+// removed just now, until nobody counts the vote of the old one any more.
+func (m *member) goneFromRaft(name string) error {
+	if _, known := m.machine.View().Head(name); known {
+		return nil // whether it may is for the state to say
+	}
+	servers, err := m.peer.Servers()
+	if err != nil {
+		return err
+	}
+	for _, s := range servers {
+		if s.Name == name {
+			return inventory.Errorf(inventory.KindUnavailable, "head", name, "the head '%s' that was removed still counts among the voters: try again in a few seconds", name)
+		}
+	}
+	return nil
+}
+
+// waitGone waits until a head that was removed has no vote.
+func (m *member) waitGone(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		err := m.goneFromRaft(name)
+		if err == nil {
+			return nil
+		}
+		if !pause(ctx, 50*time.Millisecond) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/clustervision/luna/consensus"
+	"github.com/clustervision/luna/inventory"
+)
+
+// readPatience is how long a read waits to become fresh: about as long as the
+// heads take to agree on another leader.
+const readPatience = 3 * time.Second
+
+// Fresh returns when this head has applied all that was committed before.
+func (a *Agent) Fresh(ctx context.Context) error {
+	m, err := a.self()
+	if err != nil {
+		return nil //nolint:nilerr // a head that is nobody has nothing that could be old
+	}
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	for {
+		leader := m.peer.LeaderChanged()
+		err := m.fresh(ctx)
+		if err == nil {
+			return nil
+		}
+		if away := m.peer.LastContact(); ctx.Err() != nil || away > cutOff {
+			since := time.Now().Add(-away).Format("15:04:05")
+			return fmt.Errorf("this is what head '%s' knew at %s, and may be old: %s", m.cfg.Name, since, m.quorum())
+		}
+		select {
+		case <-leader:
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// fresh asks the head that leads, which asks a majority whether it still does,
+// and waits until this head has applied what it tells (Raft's read index).
+func (m *member) fresh(ctx context.Context) error {
+	index, err := m.peer.ReadIndex(ctx)
+	var other *consensus.NotLeaderError
+	if errors.As(err, &other) {
+		h, ok := m.machine.View().Head(other.Leader)
+		if !ok {
+			return err // it has led longer than this head has known of it
+		}
+		index, err = m.clientOf(h).ReadIndex(ctx)
+		if errors.Is(err, inventory.ErrNotFound) { // a release before format 2
+			s, oldErr := m.clientOf(h).Self(ctx)
+			index, err = s.CommitIndex, oldErr
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return m.peer.WaitApplied(ctx, index)
+}
+
+// ReadIndex answers another head's fresh.
+func (a *Agent) ReadIndex(ctx context.Context) (uint64, error) {
+	m, err := a.self()
+	if err != nil {
+		return 0, err
+	}
+	index, err := m.peer.ReadIndex(ctx)
+	if err != nil {
+		return 0, inventory.Errorf(inventory.KindUnavailable, "head", m.cfg.Name, "%v", err)
+	}
+	return index, nil
+}
+
+// catchUp waits a moment until this head has what the leader has committed.
+func (m *member) catchUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return m.fresh(ctx)
+}

@@ -1,0 +1,266 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/boot"
+	"github.com/clustervision/luna/consensus"
+	"github.com/clustervision/luna/inventory"
+)
+
+// lagAllowed is how many entries a head may be behind and still count as one that
+// has what the others have: some seconds' worth of work.
+const lagAllowed = 1000
+
+// Safe tells whether a head may go down now.
+func (a *Agent) Safe(ctx context.Context, name string) (api.Safety, error) {
+	m, err := a.self()
+	if err != nil {
+		return api.Safety{}, err
+	}
+	h, ok := m.machine.View().Head(name)
+	if !ok {
+		return api.Safety{}, inventory.NotFound("head", name)
+	}
+	s := api.Safety{Head: name, Reasons: []string{}, Notes: []string{}}
+	s.Reasons = append(s.Reasons, m.quorumWithout(name, false)...)
+	s.Reasons = append(s.Reasons, m.lagWithout(ctx, name)...)
+	s.Reasons = append(s.Reasons, m.imagesOnlyOn(h)...)
+	s.Reasons = append(s.Reasons, m.networksOnlyOn(h)...)
+	status, err := m.statusOf(ctx, h)
+	switch {
+	case err != nil:
+		s.Notes = append(s.Notes, fmt.Sprintf("head '%s' does not answer: %v", name, err))
+	case len(status.Booting) > 0:
+		s.Reasons = append(s.Reasons, fmt.Sprintf("%s boots from it at this moment", inventory.CompressHostlist(status.Booting)))
+	case status.Transfers > 0:
+		s.Reasons = append(s.Reasons, fmt.Sprintf("it serves %s at this moment", plural(status.Transfers, "download")))
+	}
+	if leader, _ := m.peer.Leader(); leader == name {
+		s.Notes = append(s.Notes, "it leads: changes wait about a second for another leader, or none if it is drained first")
+	}
+	if !h.Drained && !h.Witness {
+		s.Notes = append(s.Notes, fmt.Sprintf("it is not drained: `luna head drain %s` makes it quiet first", name))
+	}
+	s.Safe = len(s.Reasons) == 0
+	return s, nil
+}
+
+// quorumWithout tells why the others could not decide anything without a head: one
+// that goes down for a while, or for good.
+func (m *member) quorumWithout(name string, forGood bool) []string {
+	servers, err := m.peer.Servers()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	alive := m.alive()
+	votes, there, votes1 := 0, 0, false
+	var away []string
+	for _, s := range servers {
+		if !s.Voter {
+			continue
+		}
+		votes++
+		switch {
+		case s.Name == name:
+			votes1 = true
+		case alive[s.Name]:
+			there++
+		default:
+			away = append(away, s.Name)
+		}
+	}
+	if !votes1 {
+		return nil
+	}
+	if forGood {
+		votes--
+	}
+	need := votes/2 + 1
+	if there >= need || votes == 0 && !forGood {
+		return nil
+	}
+	if votes == 0 || votes == 1 && !forGood {
+		return []string{"it is the only head that votes: without it nothing can be changed"}
+	}
+	text := fmt.Sprintf("without it %d of %d voters are there, and changes need %d", there, votes, need)
+	if len(away) > 0 {
+		text += fmt.Sprintf(" (%s %s away)", inventory.CompressHostlist(away), areOr(len(away)))
+	}
+	return []string{text}
+}
+
+func areOr(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}
+
+// lagWithout tells which other voters do not have yet what was decided.
+func (m *member) lagWithout(ctx context.Context, name string) []string {
+	status := m.askEach(ctx)
+	status[m.cfg.Name] = m.status()
+	newest := uint64(0)
+	for _, s := range status {
+		newest = max(newest, s.AppliedIndex)
+	}
+	var why []string
+	for _, other := range slices.Sorted(maps.Keys(status)) {
+		if behind := newest - status[other].AppliedIndex; other != name && behind > lagAllowed {
+			why = append(why, fmt.Sprintf("head '%s' is still catching up: %d changes behind", other, behind))
+		}
+	}
+	return why
+}
+
+// imagesOnlyOn lists the image versions that no other head holds.
+func (m *member) imagesOnlyOn(h *inventory.Head) []string {
+	inv := m.machine.View()
+	var why []string
+	for v := range inv.Versions() {
+		if len(v.Holders) == 1 && v.Holders[0] == h.ID {
+			o, _ := inv.OSImageByID(v.Image)
+			why = append(why, fmt.Sprintf("no other head holds version %s of osimage '%s'", v.ID, o.Name))
+		}
+	}
+	return why
+}
+
+// networksOnlyOn lists the networks with DHCP on which no other head is there.
+func (m *member) networksOnlyOn(h *inventory.Head) []string {
+	inv := m.machine.View()
+	var why []string
+	for n := range inv.Networks() {
+		if _, on := h.AddressIn(n.Prefix); n.Range.IsZero() || !on {
+			continue
+		}
+		others := 0
+		for o := range inv.Heads() {
+			if _, on := o.AddressIn(n.Prefix); on && o.ID != h.ID && m.serving(o.Name) {
+				others++
+			}
+		}
+		if others == 0 {
+			why = append(why, fmt.Sprintf("no other head that is there can answer DHCP on network '%s'", n.Name))
+		}
+	}
+	return why
+}
+
+// Status tells how the whole cluster is.
+func (a *Agent) Status(ctx context.Context) (api.ClusterStatus, error) {
+	m, err := a.self()
+	if err != nil {
+		return api.ClusterStatus{}, err
+	}
+	heads, err := a.Heads(ctx)
+	if err != nil {
+		return api.ClusterStatus{}, err
+	}
+	inv := m.machine.View()
+	c, _ := inv.Cluster()
+	s := api.ClusterStatus{
+		Asked: m.cfg.Name, Format: inv.Format(), Heads: heads, Duties: dutiesOf(inv),
+		Images: imagesOf(inv), Nodes: nodesOf(inv), Waiting: len(retired(inv)), Warnings: []string{},
+	}
+	if c != nil {
+		s.Cluster = c.UUID
+	}
+	for _, h := range heads {
+		if h.Role == "voter" {
+			s.Voters++
+			if h.State == string(consensus.Alive) {
+				s.Alive++
+			}
+		}
+		if h.Leader {
+			s.Leader = h.Name
+		}
+		if h.State == string(consensus.Failed) {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("%s: does not answer since %s", h.Name, h.Since.Local().Format("2006-01-02 15:04:05")))
+		}
+		for _, w := range h.Warnings {
+			s.Warnings = append(s.Warnings, h.Name+": "+w)
+		}
+	}
+	s.Quorum = s.Voters/2 + 1
+	for _, d := range s.Duties {
+		if d.Holder == "" {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("no head can do the duty %s on '%s'", d.Duty, d.On))
+		}
+	}
+	for _, i := range s.Images {
+		if i.Version == "" {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("osimage '%s' has no version that nodes can boot", i.Name))
+		}
+	}
+	return s, nil
+}
+
+func dutiesOf(inv *inventory.Inventory) []api.DutyStatus {
+	duties := []api.DutyStatus{}
+	add := func(kind, on string, d inventory.Duty) {
+		holder := ""
+		if h, ok := inv.HeadByID(d.Holder); ok {
+			holder = h.Name
+		}
+		duties = append(duties, api.DutyStatus{Duty: kind, On: on, Holder: holder, Epoch: d.Epoch})
+	}
+	for n := range inv.Networks() {
+		if !n.Range.IsZero() {
+			add(dutyDHCP, n.Name, n.Duty)
+		}
+	}
+	for s := range inv.Switches() {
+		add(dutyPoll, s.Name, s.Duty)
+	}
+	return duties
+}
+
+func imagesOf(inv *inventory.Inventory) []api.ImageStatus {
+	images := []api.ImageStatus{}
+	for o := range inv.OSImages() {
+		s := api.ImageStatus{Name: o.Name, Heads: []string{}, Missing: []string{}}
+		if c, ok := inv.Cluster(); ok {
+			s.Replicas = c.Replicas
+		}
+		v, ok := inv.BootVersion(o.ID)
+		for h := range inv.Heads() {
+			switch {
+			case !ok || h.Witness:
+			case slices.Contains(v.Holders, h.ID):
+				s.Heads = append(s.Heads, h.Name)
+			default:
+				s.Missing = append(s.Missing, h.Name)
+			}
+		}
+		if ok {
+			s.Version = v.ID
+		}
+		images = append(images, s)
+	}
+	return images
+}
+
+func nodesOf(inv *inventory.Inventory) api.NodeCounts {
+	var c api.NodeCounts
+	for n := range inv.Nodes() {
+		c.Total++
+		switch s, ok := inv.Status(n.ID); {
+		case !ok:
+			c.Silent++
+		case s.Failed:
+			c.Failed++
+		case s.Stage == boot.StageSuccess:
+			c.Booted++
+		default:
+			c.Booting++
+		}
+	}
+	return c
+}
