@@ -288,7 +288,7 @@ if [ ! -e /run/again ]; then touch /run/again; exit 7; fi`
 	if got := addresses(t, "boot0"); len(got) > 0 {
 		t.Errorf("the operating system finds the addresses %v", got)
 	}
-	if got := s.stages(); len(got) < 4 || got[3] != "partscript!" || got[len(got)-1] != "success" {
+	if got := s.stages(); len(got) < 3 || got[2] != "partscript!" || got[len(got)-1] != "success" {
 		t.Errorf("stages: %v", got)
 	}
 	if left, _ := os.ReadDir("/run/luna"); len(left) > 0 {
