@@ -48,6 +48,8 @@ type disk struct {
 	mending sync.WaitGroup
 	// mend tries to write; anew says that the file itself cannot be relied on.
 	mend func(anew bool) error
+	// handOver is called with the first failure, and when a write is late.
+	handOver func()
 
 	mu      sync.Mutex
 	err     error // of the last attempt; nil if all is well
@@ -58,7 +60,7 @@ type disk struct {
 }
 
 func newDisk(path string, log *slog.Logger) *disk {
-	d := &disk{path: path, log: log}
+	d := &disk{path: path, log: log, handOver: func() {}}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
@@ -69,7 +71,10 @@ func newDisk(path string, log *slog.Logger) *disk {
 func (d *disk) DiskError() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	var refused *fs.PathError
 	switch {
+	case errors.As(d.err, &refused): // by a call that names the file as it was when it was opened
+		return fmt.Errorf("the raft log %s cannot be written: %w", d.path, refused.Err)
 	case d.err != nil:
 		return fmt.Errorf("the raft log %s cannot be written: %w", d.path, d.err)
 	case d.stalled:
@@ -96,8 +101,9 @@ func (d *disk) fail(err error) {
 	d.err = err
 	d.anew = d.anew || suspect(err)
 	if first && d.ctx.Err() == nil {
+		d.mending.Go(d.handOver)
 		d.mending.Go(d.keepTrying)
-	}
+	} // else it ends, and nobody waits for what begins now
 	d.mu.Unlock()
 	if first {
 		d.log.Warn("raft log cannot be written, this head neither leads nor votes for now", "path", d.path, "error", err)
@@ -152,6 +158,9 @@ func (d *disk) watch() (ended func()) {
 		if changed {
 			d.stalled = stalled
 		}
+		if changed && stalled && d.ctx.Err() == nil {
+			d.mending.Go(d.handOver)
+		}
 		d.mu.Unlock()
 		if changed {
 			d.changed.fire()
@@ -168,7 +177,9 @@ func (d *disk) watch() (ended func()) {
 }
 
 func (d *disk) close() {
+	d.mu.Lock()
 	d.cancel()
+	d.mu.Unlock()
 	d.mending.Wait()
 }
 

@@ -48,6 +48,10 @@ type Member struct {
 	// it does not say.
 	Format     int
 	Generation uint64
+
+	// Unfit says that the head cannot write to its raft log now: it neither leads nor
+	// votes, and follows without keeping anything. See DiskError, there.
+	Unfit bool
 }
 
 // memberMeta travels with a member's name through gossip, as JSON. memberlist
@@ -57,6 +61,7 @@ type memberMeta struct {
 	Leaving    bool           `json:"leaving,omitempty"`
 	Format     int            `json:"format,omitempty"`
 	Generation uint64         `json:"generation,omitempty"`
+	Unfit      bool           `json:"unfit,omitempty"`
 }
 
 const (
@@ -82,6 +87,7 @@ type gossip struct {
 	mu         sync.Mutex
 	leaving    bool
 	generation uint64
+	unfit      bool
 	members    map[string]Member
 }
 
@@ -310,6 +316,26 @@ func (g *gossip) SetGeneration(generation uint64) {
 	}
 }
 
+// keepFitness tells the others whether this head can write, until ctx ends.
+func (g *gossip) keepFitness(ctx context.Context, d *disk) {
+	for {
+		changed := d.DiskChanged()
+		unfit := d.DiskError() != nil
+		g.mu.Lock()
+		same := g.unfit == unfit
+		g.unfit = unfit
+		g.mu.Unlock()
+		if !same {
+			g.tell()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
 // tell makes the others learn what NodeMeta says now.
 func (g *gossip) tell() {
 	g.ending.Lock()
@@ -359,7 +385,7 @@ func (g *gossip) see(node *memberlist.Node, gone bool) {
 	addr, _ := netip.AddrFromSlice(node.Addr)
 	m := Member{
 		Name: node.Name, Addr: netip.AddrPortFrom(addr.Unmap(), node.Port), Raft: meta.Raft,
-		State: Alive, Since: time.Now(), Format: meta.Format, Generation: meta.Generation,
+		State: Alive, Since: time.Now(), Format: meta.Format, Generation: meta.Generation, Unfit: meta.Unfit,
 	}
 	switch {
 	case meta.Leaving:
@@ -401,7 +427,7 @@ func (d gossipDelegate) NodeMeta(int) []byte {
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
 	meta, _ := json.Marshal(memberMeta{ // of these types, it cannot fail
-		Raft: d.g.raftAddr, Leaving: d.g.leaving, Format: d.g.cfg.Format, Generation: d.g.generation,
+		Raft: d.g.raftAddr, Leaving: d.g.leaving, Format: d.g.cfg.Format, Generation: d.g.generation, Unfit: d.g.unfit,
 	})
 	return meta
 }

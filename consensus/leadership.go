@@ -159,7 +159,7 @@ func (r *replica) TransferLeadership(ctx context.Context, avoid ...string) error
 	})
 	errs := []error{errors.New("no other voter is alive")}
 	for _, s := range servers {
-		if !s.Voter || s.Name == r.name || r.members.member(s.Name).State != Alive {
+		if m := r.members.member(s.Name); !s.Voter || s.Name == r.name || m.State != Alive || m.Unfit {
 			continue
 		}
 		if len(errs) == 1 {
@@ -177,6 +177,37 @@ func (r *replica) TransferLeadership(ctx context.Context, avoid ...string) error
 		errs = append(errs, fmt.Errorf("head %s: %w", s.Name, err))
 	}
 	return fmt.Errorf("handing over leadership: %w", errors.Join(errs...))
+}
+
+// abdicate is called when this head can write no more. Had it led, raft steps down
+// with that, and the others would miss it after a while: instead, the one that has
+// most is told to stand for election now. It is so told as by raft's own transfer,
+// which only a leader can begin; it wins if most voters find that it has everything.
+func (r *replica) abdicate() {
+	if !r.transport.isOpen() {
+		return
+	}
+	servers, err := r.Servers()
+	if err != nil {
+		return
+	}
+	term, next, most := r.raft.CurrentTerm(), Server{}, uint64(0)
+	for _, s := range servers {
+		matched, obeys := r.transport.answers.matched(s.Name, term)
+		if obeys && s.Voter && s.Name != r.name && (next.Name == "" || matched > most) {
+			next, most = s, matched
+		}
+	}
+	if next.Name == "" {
+		return // it did not lead
+	}
+	self := r.transport.LocalAddr()
+	request := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
+		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(r.name), Addr: r.transport.EncodePeer(raft.ServerID(r.name), self),
+	}}
+	if err := r.transport.TimeoutNow(raft.ServerID(next.Name), raft.ServerAddress(next.Addr.String()), request, new(raft.TimeoutNowResponse)); err != nil {
+		r.disk.log.Debug("handing over leadership because of the disk", "head", next.Name, "error", err)
+	}
 }
 
 // rank sorts what is not wanted behind what is.

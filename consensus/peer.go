@@ -78,6 +78,10 @@ func (p *Peer) Run(ctx context.Context) error {
 		return nil
 	})
 	parts.Go(func() error {
+		p.keepFitness(running, p.disk)
+		return nil
+	})
+	parts.Go(func() error {
 		office := leadership{replica: p.replica, log: p.log, duty: p.duty}
 		return office.run(running)
 	})

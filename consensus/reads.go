@@ -170,26 +170,42 @@ type answers struct {
 }
 
 type answer struct {
-	term uint64    // of the leader, which the other head obeys
-	sent time.Time // when the question was sent
+	term    uint64    // of the leader, which the other head obeys
+	sent    time.Time // when the question was sent
+	matched uint64    // the last entry that the other head is known to have
 }
 
-func (a *answers) note(name string, term uint64, sent time.Time) {
+func (a *answers) note(name string, now answer) {
 	a.mu.Lock()
 	if a.last == nil {
 		a.last = make(map[string]answer)
 	}
-	old := a.last[name]
-	if term > old.term || term == old.term && sent.After(old.sent) {
-		a.last[name] = answer{term, sent}
+	if old := a.last[name]; old.term == now.term {
+		now.matched = max(now.matched, old.matched)
+		if now.sent.Before(old.sent) {
+			now.sent = old.sent
+		}
+		a.last[name] = now
+	} else if old.term < now.term {
+		a.last[name] = now
 	}
 	a.mu.Unlock()
 	a.changed.fire()
 }
 
+// since reports whether a head obeys the leader of that term, by an answer to a
+// question that was sent since then.
 func (a *answers) since(name string, term uint64, since time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	last := a.last[name]
 	return last.term == term && !last.sent.Before(since)
+}
+
+// matched is the last entry that a head is known to have, if it obeys.
+func (a *answers) matched(name string, term uint64) (index uint64, obeys bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	last := a.last[name]
+	return last.matched, last.term == term
 }

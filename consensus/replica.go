@@ -89,6 +89,7 @@ func openReplica(cfg *Config, fsm raft.FSM, trans *transport, logger hclog.Logge
 	conf.ShutdownOnRemove = false            // a removed leader steps down; what else to do is the caller's
 	conf.NoLegacyTelemetry = true
 	conf.Logger = logger
+	r.disk.handOver = r.abdicate
 	if r.raft, err = raft.NewRaft(conf, r.machine, r.store, r.store, r.snaps, trans); err != nil {
 		return nil, fmt.Errorf("starting raft from %s: %w", cfg.Dir, err)
 	}

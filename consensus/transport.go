@@ -84,15 +84,17 @@ func (t *transport) open(address func(name string) (netip.AddrPort, bool), disk 
 	close(t.ready)
 }
 
-// silent reports whether this head must neither lead nor stand for election.
-func (t *transport) silent() bool {
+func (t *transport) isOpen() bool {
 	select {
 	case <-t.ready:
-		return t.disk() != nil
+		return true
 	default:
-		return false // and nobody is dialed yet
+		return false
 	}
 }
+
+// silent reports whether this head must neither lead nor stand for election.
+func (t *transport) silent() bool { return t.isOpen() && t.disk() != nil }
 
 // RequestVote implements raft.Transport.
 func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
@@ -179,7 +181,11 @@ func (t *transport) ask(id raft.ServerID, target raft.ServerAddress, req *raft.A
 	sent := time.Now()
 	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
 	if err == nil && resp.Term <= req.Term {
-		t.answers.note(string(id), req.Term, sent)
+		var matched uint64
+		if resp.Success {
+			matched = req.PrevLogEntry + uint64(len(req.Entries))
+		}
+		t.answers.note(string(id), answer{term: req.Term, sent: sent, matched: matched})
 	}
 	return err
 }
