@@ -148,7 +148,9 @@ func listenGossip(cfg *Config, conf memberlist.NetTransportConfig) (*gossipTrans
 		inner, err := memberlist.NewNetTransport(&conf)
 		if err == nil {
 			ctx, cancel := context.WithCancel(context.Background())
-			return &gossipTransport{NetTransport: inner, ctx: ctx, cancel: cancel}, nil
+			t := &gossipTransport{NetTransport: inner, ctx: ctx, cancel: cancel, streams: make(chan net.Conn), down: make(chan struct{})}
+			t.admitting.Go(t.admit)
+			return t, nil
 		}
 		if cfg.GossipPort != 0 || attempt == 10 {
 			return nil, fmt.Errorf("opening the gossip port %s (TCP and UDP): %w", net.JoinHostPort(bind.String(), strconv.Itoa(cfg.GossipPort)), err)
@@ -156,12 +158,40 @@ func listenGossip(cfg *Config, conf memberlist.NetTransportConfig) (*gossipTrans
 	}
 }
 
-// gossipTransport is memberlist's transport, whose calls end with it.
+// gossipTransport is memberlist's transport, whose calls end with it, and which lets
+// only so many strangers in at a time: see crowd.
 type gossipTransport struct {
 	*memberlist.NetTransport
 	ctx    context.Context // the lifetime of the transport; memberlist passes none
 	cancel context.CancelFunc
+
+	strangers crowd
+	streams   chan net.Conn
+	down      chan struct{} // closed when no more can come
+	ending    sync.Once
+	admitting sync.WaitGroup
 }
+
+// admit hands connections on to memberlist, which keeps each for as long as it has
+// something to say, but at most for gossipTCPTimeout.
+func (t *gossipTransport) admit() {
+	for {
+		select {
+		case conn := <-t.NetTransport.StreamCh():
+			guarded := &crowdConn{Conn: conn, leave: t.strangers.enter(conn)}
+			select {
+			case t.streams <- guarded:
+			case <-t.ctx.Done():
+				_ = guarded.Close()
+			}
+		case <-t.down:
+			return
+		}
+	}
+}
+
+// StreamCh implements memberlist.Transport.
+func (t *gossipTransport) StreamCh() <-chan net.Conn { return t.streams }
 
 func (t *gossipTransport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: timeout}
@@ -170,7 +200,10 @@ func (t *gossipTransport) DialAddressTimeout(addr memberlist.Address, timeout ti
 
 func (t *gossipTransport) Shutdown() error {
 	t.cancel()
-	return t.NetTransport.Shutdown()
+	err := t.NetTransport.Shutdown() // which waits until admit has taken who came last
+	t.ending.Do(func() { close(t.down) })
+	t.admitting.Wait()
+	return err
 }
 
 // GossipAddr is the address at which other heads find this one in gossip.

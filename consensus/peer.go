@@ -94,13 +94,16 @@ func (p *Peer) Run(ctx context.Context) error {
 	select {
 	case <-p.closing:
 	default:
-		p.handOver()
+		p.HandOver()
 		p.leave()
 	}
 	return errors.Join(err, p.Close())
 }
 
-func (p *Peer) handOver() {
+// HandOver hands leadership, if this head leads, to whoever takes it within two
+// seconds. It is worth doing before anything that takes time: Run does so in the
+// end at the latest.
+func (p *Peer) HandOver() {
 	if !p.IsLeader() {
 		return
 	}

@@ -22,7 +22,7 @@ const handshakeTimeout = 3 * time.Second
 
 // stream is raft's stream layer: mutual TLS 1.3 over TCP. Handshakes run beside
 // each other and only those that succeed reach raft, so neither silence nor
-// garbage on the port is in anyone's way.
+// garbage on the port is in anyone's way, nor many of them: see crowd.
 type stream struct {
 	listener  net.Listener
 	advertise netip.AddrPort
@@ -30,6 +30,7 @@ type stream struct {
 	authorize func(*x509.Certificate) error
 	log       *slog.Logger
 	limit     *limiter
+	strangers crowd
 
 	accepted chan net.Conn
 	ctx      context.Context // the lifetime of the port; raft passes none
@@ -98,6 +99,7 @@ func (s *stream) handshake(raw net.Conn) {
 	if err != nil {
 		return
 	}
+	defer s.strangers.enter(conn)()
 	ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
 	defer cancel()
 	secure := tls.Server(conn, s.tls)
