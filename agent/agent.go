@@ -31,9 +31,9 @@ import (
 
 // Agent is one head. Make it with New and run it with Run, once.
 type Agent struct {
-	cfg     Config
-	log     *slog.Logger
-	socket  net.Listener
+	cfg    Config
+	log    *slog.Logger
+	socket net.Listener
 
 	becoming sync.Mutex // held while Init, Join or Restore is at work
 
@@ -192,7 +192,7 @@ func (a *Agent) Close() error {
 func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) }, // until Close ends them
 		ConnContext: withPeer,
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}

@@ -9,58 +9,33 @@ import (
 
 const (
 	// tickTime is how often the leader moves the mesh's clock on, where something
-	// goes by it.
-	tickTime = 30 * time.Second
+	// goes by it, and inviteTick where a token does: people wait for its end.
+	tickTime, inviteTick = 30 * time.Second, 5 * time.Second
 	// patientAfter is how long heads may take to hear that an address was given up,
 	// before the leader takes one to be away.
 	patientAfter = 2 * time.Second
 )
 
-// keepTime is what the leader does for what ends some time: it counts the time,
-// and finds out when every head has heard that an address was given up. It counts
-// from where it began to lead, and at most a minute at once, so that the mesh's
-// clock never runs faster than time does.
+// timekeeper is what the leader does for what ends some time: it counts the time,
+// and finds out when every head has heard that an address was given up.
+type timekeeper struct {
+	*member
+	counted time.Time // up to when time is counted
+	running bool      // something went by the clock when it was looked at last
+	waiting time.Time // since when addresses wait; zero: none does
+	reached map[inventory.ID]uint64
+}
+
+// keepTime counts from where this head began to lead, and at most a minute at
+// once; what it is not sure to have told is lost. So the mesh's clock never runs
+// faster than time does.
 func (m *member) keepTime(ctx context.Context) error {
-	counted := time.Now()
-	reached := map[inventory.ID]uint64{} // what each head is known to have applied
-	var waiting time.Time                // since when addresses wait
+	k := timekeeper{member: m, counted: time.Now(), reached: map[inventory.ID]uint64{}}
 	for {
 		changed := m.machine.Changed()
-		inv := m.machine.View()
-		waits, timed := retired(inv), ends(inv)
-		now := time.Now()
-		if !timed && len(waits) == 0 {
-			counted = now
-		}
-		if len(waits) == 0 {
-			waiting = time.Time{}
-		} else if waiting.IsZero() {
-			waiting = now
-		}
-		next := inventory.Advance{Elapsed: min(now.Sub(counted), inventory.MaxAdvance), Held: len(waits) > 0 && now.Sub(waiting) > patientAfter}
-		due := next.Elapsed >= tickTime || next.Held != inv.Held()
-		if len(waits) > 0 {
-			next.Applied = m.everywhere(ctx, inv, reached)
-			for _, r := range waits {
-				due = due || r.Index <= next.Applied && !inv.Clock().Before(r.Until)
-			}
-		}
-		if due && inv.Format() >= inventory.Since(next) {
-			if _, err := m.propose(ctx, m.byItself(), next); err != nil && ctx.Err() == nil {
-				m.log.Warn("the mesh's clock stands still", "err", err)
-			} else {
-				counted = now
-			}
-		}
-		wait := tickTime
-		switch {
-		case len(waits) > 0 && time.Since(waiting) < patientAfter:
-			wait = 50 * time.Millisecond
-		case len(waits) > 0:
-			wait = time.Second
-		}
-		if len(waits) > 0 {
-			changed = nil // what takes time is not done more often for being busy
+		wait := k.look(ctx, m.machine.View())
+		if !k.waiting.IsZero() {
+			changed = nil // asking the heads is not done more often for being busy
 		}
 		select {
 		case <-ctx.Done():
@@ -68,6 +43,69 @@ func (m *member) keepTime(ctx context.Context) error {
 		case <-changed:
 		case <-time.After(wait):
 		}
+	}
+}
+
+// look tells the mesh what is due, and returns when to look again.
+func (k *timekeeper) look(ctx context.Context, inv *inventory.Inventory) time.Duration {
+	waits, ends := retired(inv), ends(inv)
+	now := time.Now()
+	if !k.running {
+		k.counted = now // nothing went by it until now
+	}
+	k.running = len(waits) > 0 || len(ends) > 0
+	switch {
+	case len(waits) == 0:
+		k.waiting = time.Time{}
+	case k.waiting.IsZero():
+		k.waiting = now
+	}
+	next := inventory.Advance{Elapsed: min(now.Sub(k.counted), inventory.MaxAdvance), Held: len(waits) > 0 && now.Sub(k.waiting) > patientAfter}
+	wait := tickTime
+	for _, at := range ends {
+		wait = min(wait, max(at.Sub(inv.Clock()), inviteTick))
+	}
+	due := k.running && next.Elapsed >= wait || next.Held != inv.Held()
+	for _, at := range ends {
+		due = due || at.Before(inv.Clock().Add(next.Elapsed)) // something is over
+	}
+	if len(waits) > 0 {
+		next.Applied = k.everywhere(ctx, inv)
+		for _, r := range waits {
+			due = due || r.Index <= next.Applied && !inv.Clock().Before(r.Until)
+		}
+		wait = time.Second
+		if now.Sub(k.waiting) < patientAfter {
+			wait = 50 * time.Millisecond
+		}
+	}
+	if due && inv.Format() >= inventory.Since(next) {
+		k.tell(ctx, next)
+		k.counted = now
+	}
+	return min(wait, k.untilEnd(inv, ends))
+}
+
+// untilEnd is when the next thing ends, as far as is counted by now.
+func (k *timekeeper) untilEnd(inv *inventory.Inventory, ends []time.Time) time.Duration {
+	first := tickTime
+	for _, at := range ends {
+		first = min(first, at.Sub(inv.Clock())-time.Since(k.counted))
+	}
+	return max(first, 0) + 100*time.Millisecond
+}
+
+// tell puts an Advance into the log as this leader, once: another leader counts
+// for itself.
+func (k *timekeeper) tell(ctx context.Context, c inventory.Advance) {
+	data, err := inventory.Envelope{Version: k.format(c), At: time.Now().UTC(), Asker: k.byItself(), Command: c}.Encode()
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		_, err = k.apply(ctx, data)
+	}
+	if err != nil && ctx.Err() == nil {
+		k.log.Warn("the mesh's clock stands still", "err", err)
 	}
 }
 
@@ -79,36 +117,39 @@ func retired(inv *inventory.Inventory) []*inventory.Retired {
 	return list
 }
 
-// ends tells whether anything ends some time by the mesh's clock.
-func ends(inv *inventory.Inventory) bool {
+// ends lists when things end, by the mesh's clock, that have not ended yet: those
+// that people wait for. A lease is one of them, at its end; until then it makes
+// the clock run.
+func ends(inv *inventory.Inventory) []time.Time {
 	now := inv.Clock()
+	var list []time.Time
 	for l := range inv.Leases() {
 		if l.Expires.After(now) {
-			return true
+			list = append(list, l.Expires)
 		}
 	}
 	for i := range inv.Invites() {
-		if i.UsedBy == "" && i.Expires.After(now) {
-			return true
+		if i.UsedBy == "" && !i.Expires.Before(now) {
+			list = append(list, i.Expires)
 		}
 	}
-	return false
+	return list
 }
 
 // everywhere gives the index up to which every head that answers nodes has
-// applied the log, as far as they can be asked; reached remembers what each said.
+// applied the log, as far as they can be asked; what each said is remembered.
 // A head says only what would survive that its power is cut.
-func (m *member) everywhere(ctx context.Context, inv *inventory.Inventory, reached map[inventory.ID]uint64) uint64 {
-	status := m.askEach(ctx)
-	lowest := m.peer.SyncApplied()
+func (k *timekeeper) everywhere(ctx context.Context, inv *inventory.Inventory) uint64 {
+	status := k.askEach(ctx)
+	lowest := k.peer.SyncApplied()
 	for h := range inv.Heads() {
-		if h.Name == m.cfg.Name || h.Witness {
+		if h.Name == k.cfg.Name || h.Witness {
 			continue
 		}
 		if s, ok := status[h.Name]; ok {
-			reached[h.ID] = max(reached[h.ID], s.SyncedIndex)
+			k.reached[h.ID] = max(k.reached[h.ID], s.SyncedIndex)
 		}
-		lowest = min(lowest, reached[h.ID])
+		lowest = min(lowest, k.reached[h.ID])
 	}
 	return lowest
 }

@@ -43,7 +43,7 @@ func (m *member) serveNodes(ctx context.Context) error {
 		m.log.Warn("no iPXE loaders found: machines whose firmware is not iPXE cannot boot", "dirs", dirs)
 	}
 	h := boot.NewHandler(boot.HandlerConfig{
-		View: m.machine.View, Live: m.serving, Files: m.artifactPath, Loaders: loaders, Tracker: m.tracker,
+		View: m.machine.View, Current: m.mayTell, Live: m.serving, Files: m.artifactPath, Loaders: loaders, Tracker: m.tracker,
 		Torrent: m.torrent, BindMAC: m.bindMAC, Report: m.report, Logger: m.log,
 	})
 	all, ctx := errgroup.WithContext(ctx)
@@ -106,6 +106,14 @@ func (m *member) services(h *boot.Handler, loaders boot.Loaders) map[string]func
 				return tftp.New(tftp.Config{Addr: netip.AddrPortFrom(addr, uint16(m.cfg.TFTPPort)).String(), Open: h.OpenTFTP, Logger: m.log})
 			}
 		}
+		if all := boot.Broadcast(n.Prefix); m.firstScript() && all.IsValid() {
+			want["TFTP on "+all.String()] = func() (runner, error) {
+				return tftp.New(tftp.Config{
+					Addr: netip.AddrPortFrom(all, uint16(m.cfg.TFTPPort)).String(), Open: h.OpenTFTP, Logger: m.log,
+					Answers: func() bool { return m.answers(n.ID) != dhcp.Silent },
+				})
+			}
+		}
 		device, ok := devices[addr]
 		if m.cfg.DHCPPort < 0 || !ok {
 			continue
@@ -121,8 +129,13 @@ func (m *member) openDHCP(device string, network inventory.ID, loaders boot.Load
 	return dhcp.New(dhcp.Config{
 		Device: device, Network: network, Self: m.cfg.Name, View: m.machine.View,
 		Answers: m.answers, Lease: m.lease, LeaseTime: leaseTime, Loaders: loaders, Logger: m.log,
+		FirstScript: m.firstScript(),
 	})
 }
+
+// firstScript tells whether iPXE gets its first script by TFTP from whichever head
+// answers: it knows one port of TFTP.
+func (m *member) firstScript() bool { return m.cfg.TFTPPort == 69 }
 
 // deviceOf gives the network device of each of the machine's addresses.
 func deviceOf() map[netip.Addr]string {
@@ -170,10 +183,6 @@ func (m *member) keep(ctx context.Context, name string, open func() (runner, err
 	}
 }
 
-// cutOff is how long a head hears of no leader before it takes itself to be cut
-// off from the others.
-const cutOff = 2 * time.Second
-
 // answers says what this head may answer on a network now.
 func (m *member) answers(network inventory.ID) dhcp.Duty {
 	inv := m.machine.View()
@@ -184,69 +193,11 @@ func (m *member) answers(network inventory.ID) dhcp.Duty {
 	if _, mine := inv.Head(m.cfg.Name); !mine || m.superseded() != nil {
 		return dhcp.Silent // this head belongs to the cluster no more
 	}
-	st := standing{cutOff: m.peer.LastContact() > cutOff, current: m.isCurrent()}
+	st := m.standing()
 	if holder, ok := inv.HeadByID(n.Duty.Holder); ok {
 		st.holds, st.holderLives = holder.Name == m.cfg.Name, m.live(holder.Name)
 	}
 	return st.duty()
-}
-
-// standing is what decides whether a head answers DHCP on a network.
-type standing struct {
-	holds, holderLives bool // as the state that this head has says
-	cutOff             bool // from the others
-	current            bool // that state is no older than its last contact with them
-}
-
-// duty gives what may be answered. The holder is for quiet, not for safety: a
-// node's address is computed, so two heads that both answer say the same. But a
-// head that comes back from the dead may still take itself for the holder, and
-// know leases and nodes as they were: until it has caught up it says nothing. A
-// head that stays cut off, together with some nodes, boots those it knows.
-func (s standing) duty() dhcp.Duty {
-	switch {
-	case s.cutOff && (s.holds || !s.holderLives):
-		return dhcp.KnownNodes
-	case !s.cutOff && s.current && s.holds:
-		return dhcp.Everyone
-	}
-	return dhcp.Silent
-}
-
-// A head is current as long as it looks at itself at each beat. One that was
-// stopped and goes on, or that gets no CPU, may have been replaced meanwhile: the
-// first packet that it finds in its socket must find it silent.
-const (
-	beatTime = 50 * time.Millisecond
-	late     = 500 * time.Millisecond
-)
-
-// keepCurrent keeps m.current: false from when this head starts, is cut off or
-// stood still, until it has seen what the leader has committed.
-func (m *member) keepCurrent(ctx context.Context) error {
-	start := time.Now()
-	for pause(ctx, beatTime) {
-		if m.peer.LastContact() > cutOff || m.missedBeats(start) {
-			m.current.Store(false)
-		}
-		m.beat.Store(int64(time.Since(start)))
-		if !m.current.Load() && m.peer.LastContact() <= cutOff && m.catchUp(ctx) == nil && !m.missedBeats(start) {
-			m.current.Store(true)
-		}
-		m.began.CompareAndSwap(nil, &start)
-	}
-	return nil
-}
-
-func (m *member) missedBeats(start time.Time) bool {
-	return time.Since(start)-time.Duration(m.beat.Load()) > late
-}
-
-// isCurrent tells whether this head's state is no older than its last contact with
-// the others.
-func (m *member) isCurrent() bool {
-	start := m.began.Load()
-	return start != nil && m.current.Load() && !m.missedBeats(*start)
 }
 
 // leaseTime is short: most unknown machines become nodes, and then have an

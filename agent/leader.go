@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -153,6 +154,17 @@ func (m *member) stepAside(ctx context.Context, inv *inventory.Inventory, alive 
 	}
 }
 
+// fit gives the heads that are alive and can keep what they are told.
+func (m *member) fit(alive map[string]bool) map[string]bool {
+	fit := maps.Clone(alive)
+	for _, p := range m.peer.Members() {
+		if p.Unfit {
+			delete(fit, p.Name)
+		}
+	}
+	return fit
+}
+
 // raiseFormat begins to use the newest format once every head knows it.
 func (m *member) raiseFormat(ctx context.Context, inv *inventory.Inventory) {
 	if inv.Format() >= inventory.FormatVersion {
@@ -195,9 +207,10 @@ func (m *member) nearlyCaughtUp(ctx context.Context, h *inventory.Head) bool {
 // assignDuties gives DHCP on each network with a range, and the polling of each
 // switch, to one head that is there and has an address on the network.
 func (m *member) assignDuties(ctx context.Context, inv *inventory.Inventory, alive map[string]bool) {
+	fit := m.fit(alive)
 	able := func(network *inventory.Network) (names []string) {
 		for h := range inv.Heads() {
-			if _, ok := h.AddressIn(network.Prefix); ok && alive[h.Name] && !h.Drained && !h.Witness {
+			if _, ok := h.AddressIn(network.Prefix); ok && fit[h.Name] && !h.Drained && !h.Witness {
 				names = append(names, h.Name)
 			}
 		}

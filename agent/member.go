@@ -46,15 +46,12 @@ type member struct {
 
 	reports *reports
 	warn    warnings
-	packing sync.Mutex  // one image at a time: packing takes every CPU
-	tracked sync.Map    // SHA-256 by info hash, of what this head seeds or fetches
-	current atomic.Bool // see keepCurrent
+	packing sync.Mutex // one image at a time: packing takes every CPU
+	tracked sync.Map   // SHA-256 by info hash, of what this head seeds or fetches
 
 	opened    atomic.Bool  // peer is set
 	transfers atomic.Int64 // requests of nodes for files that are being answered
-
-	beat  atomic.Int64              // ns from began to when this head looked at itself last
-	began atomic.Pointer[time.Time] // nil before the first look
+	pulse     pulse
 
 	stop       chan struct{}                           // closed by end
 	afterwards atomic.Pointer[func() (*member, error)] // what this head is after it ends as this member; nil: as ctx says
@@ -195,15 +192,17 @@ func (m *member) run(ctx context.Context, backend api.Backend) error {
 	core.Go(func() error { return m.peer.Run(coreCtx) })
 	core.Go(func() error { return m.swarm.Run(coreCtx) })
 
-	edgeCtx, stopEdge := context.WithCancel(ctx)
+	edgeCtx, stopEdge := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEdge()
-	context.AfterFunc(coreCtx, stopEdge)
 	go func() { // ends with the edge
 		select {
+		case <-ctx.Done():
 		case <-m.stop:
-			stopEdge()
+		case <-coreCtx.Done():
 		case <-edgeCtx.Done():
 		}
+		m.peer.HandOver() // before the edge takes its time: nobody waits for a head that goes
+		stopEdge()
 	}()
 	edge, edgeCtx := errgroup.WithContext(edgeCtx)
 	edge.Go(func() error { return m.begin(edgeCtx) })
@@ -212,7 +211,7 @@ func (m *member) run(ctx context.Context, backend api.Backend) error {
 		return serve(edgeCtx, l, api.Handler(backend, m.cfg.Version, callerOf), m.log)
 	})
 	edge.Go(func() error { return m.keepRegistered(edgeCtx) })
-	edge.Go(func() error { return m.keepCurrent(edgeCtx) })
+	edge.Go(func() error { return m.keepPulse(edgeCtx) })
 	edge.Go(func() error { return m.watchDisk(edgeCtx) })
 	if !m.cfg.Witness {
 		edge.Go(func() error { return m.serveNodes(edgeCtx) })

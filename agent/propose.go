@@ -57,9 +57,11 @@ func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Co
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience+time.Duration(len(data)/perSecond)*time.Second)
 	defer cancel()
+	open := false // an attempt may have succeeded, or may yet
 	for {
 		leader := m.peer.LeaderChanged()
 		done, err := m.tryPropose(ctx, data)
+		open = open || errors.Is(err, consensus.ErrOutcomeUnknown) || errors.Is(err, inventory.ErrUnknown)
 		if err == nil {
 			if err := m.peer.WaitApplied(ctx, done.Index); err != nil {
 				return inventory.Result{}, inventory.Errorf(inventory.KindUnknown, "", "", "the change is made, but this head has not caught up with it: %v", err)
@@ -75,7 +77,11 @@ func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Co
 			case <-ctx.Done():
 			}
 		}
-		return inventory.Result{}, m.explain(err)
+		err = m.explain(err)
+		if open && errors.Is(err, inventory.ErrUnavailable) {
+			err = inventory.Errorf(inventory.KindUnknown, "", "", "the change may have been made or not, look before trying again: %v", err)
+		}
+		return inventory.Result{}, err
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
@@ -16,7 +17,8 @@ import (
 )
 
 // Client speaks to one head. Its errors are *inventory.Error, as the head sent
-// them; one that never reached the head is of KindUnavailable.
+// them; of KindUnavailable where the request did not get there, and of
+// KindUnknown where a change may have got there and no answer came.
 type Client struct {
 	// HTTP carries the requests: it knows the socket or the certificates.
 	HTTP *http.Client
@@ -71,6 +73,12 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	if in != nil {
 		req.Header.Set("Content-Type", kind)
 	}
+	kindOfFailure := inventory.KindUnavailable
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		if method != http.MethodGet {
+			kindOfFailure = inventory.KindUnknown // from here on, it may get there
+		}
+	}}))
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
 		var refused *inventory.Error
@@ -81,7 +89,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		if errors.As(err, &u) {
 			err = u.Err
 		}
-		return nil, inventory.Errorf(inventory.KindUnavailable, "", "", "cannot reach the luna agent at %s: %v", c.Base, err)
+		return nil, inventory.Errorf(kindOfFailure, "", "", "cannot reach the luna agent at %s: %v", c.Base, err)
 	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()

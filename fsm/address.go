@@ -50,6 +50,9 @@ func claim(tx *inventory.Tx, n *inventory.Network, o inventory.Owner) error {
 	if has, ok := tx.Owner(o.Addr); ok {
 		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s is taken by %s", o.Addr, ownerName(&tx.Inventory, has))
 	}
+	if r, ok := tx.RetiredFrom(o.Addr, ""); ok && tx.Held() && (o.Type == inventory.OwnerSwitch || o.Type == inventory.OwnerOtherDev) {
+		return inventory.Errorf(inventory.KindRefused, "network", n.Name, "%s was the address of %s until lately, and a head that is away may still give it to that machine: wait until the head is back, or remove it", o.Addr, r.MAC)
+	}
 	o.Network = n.ID
 	tx.Put(&o)
 	return nil

@@ -123,6 +123,7 @@ type moment struct {
 	at time.Time
 	// more is what must be added to a time that is to last: see inventory.MaxAdvance.
 	more time.Duration
+	mesh bool // it is the mesh's clock
 }
 
 // now gives the mesh's time, or in format 1 that of the head that took the command.
@@ -130,7 +131,7 @@ func now(tx *inventory.Tx, e inventory.Envelope, told time.Time) moment {
 	if e.Version < 2 {
 		return moment{at: told}
 	}
-	return moment{tx.Clock(), inventory.MaxAdvance}
+	return moment{at: tx.Clock(), more: inventory.MaxAdvance, mesh: true}
 }
 
 // inCluster refuses what an administrator asks where there is no cluster. The

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"crypto/subtle"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -20,8 +21,8 @@ func createInvite(tx *inventory.Tx, c inventory.CreateInvite, now moment) error 
 		}
 	}
 	i := c.Invite
-	if now.more > 0 { // else the head's own clock, which the invite has already
-		i.Created, i.Expires = now.at, now.at.Add(c.Invite.Life()+now.more)
+	if now.mesh { // else the head's own clock, which the invite has already
+		i.Created, i.Expires = now.at, now.at.Add(c.Invite.Life())
 	}
 	i.UsedBy, i.UsedKey, i.UsedAt = "", "", time.Time{}
 	tx.Put(&i)
@@ -48,7 +49,7 @@ func admitHead(tx *inventory.Tx, c inventory.AdmitHead, now moment) (any, error)
 		return deny("the token was used already, by head '%s' at %s: make another with `luna head invite`", i.UsedBy, i.UsedAt.UTC().Format(time.RFC3339))
 	}
 	if now.at.After(i.Expires) {
-		return deny("the token has expired, it was good for %s: make another with `luna head invite`", i.Life()-now.more)
+		return deny("the token has expired, it was good for %s: make another with `luna head invite`", i.Life())
 	}
 	if known && !again {
 		return nil, inventory.Errorf(inventory.KindExists, "head", name, "the name '%s' is taken by the head at %s: give this one another with --name, or remove the old one with `luna head remove %s`", name, old.Address, name)
@@ -150,6 +151,10 @@ func adoptCluster(tx *inventory.Tx, c inventory.AdoptCluster) (any, error) {
 		tx.Delete(o)
 	}
 	tx.Put(&h)
+	for _, i := range slices.Collect(tx.Invites()) {
+		tx.Delete(i) // who was invited was invited by the mesh that was
+	}
+	tx.Release(math.MaxUint64) // nobody is left who has not heard
 	for _, v := range slices.Collect(tx.Versions()) {
 		n := *v
 		n.Holders = slices.DeleteFunc(slices.Clone(v.Holders), func(id inventory.ID) bool { return id != h.ID })

@@ -61,6 +61,9 @@ type Config struct {
 	DNS func(network inventory.ID) []netip.Addr
 	// Loaders are what this head's TFTP and HTTP serve.
 	Loaders boot.Loaders
+	// FirstScript says that TFTP answers broadcasts on Network, and iPXE is sent
+	// there: see boot.Site.FirstScript.
+	FirstScript bool
 	// NoRouterAdvertisements keeps iPXE waiting for a real router; see
 	// routerAdvertisement.
 	NoRouterAdvertisements bool
@@ -174,6 +177,7 @@ func (s *Server) handle(r request, granted grant) {
 	if !ok {
 		return // not a member yet, or no more
 	}
+	r.machine.Reached = s.FirstScript && !r.relay.IsValid()
 	now := inv.Clock()
 	if now.IsZero() { // a mesh of the first format goes by the heads' clocks
 		now = s.now()

@@ -1,0 +1,182 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/clustervision/luna/boot/dhcp"
+	"github.com/clustervision/luna/inventory"
+)
+
+const (
+	// cutOff is how long a head hears of no leader before it takes itself to be cut
+	// off from the others.
+	cutOff = 2 * time.Second
+	// holdsFor is how long a holder that hears of no leader goes on as such. The
+	// others miss a head after nine tenths of a second at the earliest, and then make
+	// another one the holder.
+	holdsFor = 700 * time.Millisecond
+	// A head looks at itself at each beat. One that was stopped and goes on, or that
+	// gets no CPU, may have been replaced meanwhile: the first packet that it finds
+	// in its socket must find it silent.
+	beatTime = 50 * time.Millisecond
+	late     = 500 * time.Millisecond
+	// sureFor is how long a head believes that it is current before it asks again,
+	// and doubtAfter how long it does so while it gets no answer: it may hear of the
+	// leader and not get, or not be able to keep, what that sends.
+	sureFor    = time.Second
+	doubtAfter = 4 * time.Second
+	// saveEvery is how often a head writes down that it was current.
+	saveEvery = time.Minute
+)
+
+// standing is what decides whether a head answers DHCP on a network.
+type standing struct {
+	holds, holderLives bool          // as the state that this head has says
+	heard              bool          // of the leader, just now
+	cutOff             bool          // from the others
+	awake              bool          // it runs, and did so without a pause
+	current            bool          // its state is the newest
+	unsure             time.Duration // since it knew that
+}
+
+// duty gives what may be answered. The holder is for quiet, not for safety: a
+// node's address is computed, so two heads that both answer say the same. But a
+// head that comes back from the dead may still take itself for the holder, and
+// know leases and nodes as they were: until it has caught up it says nothing. A
+// head that stays cut off, together with some nodes, boots those it knows, for as
+// long as the others keep the addresses that it knows from everybody else.
+func (s standing) duty() dhcp.Duty {
+	switch {
+	case !s.awake:
+		return dhcp.Silent
+	case s.cutOff && s.unsure < inventory.RetiredFor && (s.holds || !s.holderLives):
+		return dhcp.KnownNodes
+	case s.heard && s.current && s.holds:
+		return dhcp.Everyone
+	}
+	return dhcp.Silent
+}
+
+// pulse is what a head knows of how well it knows.
+type pulse struct {
+	mu      sync.Mutex
+	looked  time.Time // at itself
+	woke    time.Time // from a pause, or when it started
+	current bool
+	sure    time.Time // when it knew last that it is current, or as if: see start
+}
+
+// start begins where the head left off: it was sure that long ago.
+func (p *pulse) start(ago time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.looked, p.woke, p.sure = now, now, now.Add(-ago)
+}
+
+// look is a beat. away tells how long the head has heard of no leader.
+func (p *pulse) look(away time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if now.Sub(p.looked) > late {
+		p.woke, p.current = now, false
+	}
+	if away > cutOff || now.Sub(p.sure) > doubtAfter {
+		p.current = false
+	}
+	p.looked = now
+}
+
+// know notes that the head was current at a moment, unless it slept since.
+func (p *pulse) know(at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at.After(p.woke) && time.Since(p.looked) <= late {
+		p.current, p.sure = true, at
+	}
+}
+
+// standing tells how this head is, but for what it holds.
+func (m *member) standing() standing {
+	away := m.peer.LastContact()
+	p := &m.pulse
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return standing{
+		heard: away < holdsFor, awake: time.Since(p.looked) <= late, current: p.current, unsure: time.Since(p.sure),
+		cutOff: away > cutOff && time.Since(p.woke) > cutOff,
+	}
+}
+
+// mayTell tells whether this head may say what machines boot: it knows what the
+// others do, or is cut off from them and has nobody to ask.
+func (m *member) mayTell() bool {
+	s := m.standing()
+	return s.current || s.cutOff
+}
+
+// keepPulse looks after how well this head knows.
+func (m *member) keepPulse(ctx context.Context) error {
+	m.pulse.start(m.lastSure())
+	var sure sync.WaitGroup
+	sure.Go(func() { m.keepSure(ctx) })
+	defer sure.Wait()
+	for pause(ctx, beatTime) {
+		m.pulse.look(m.peer.LastContact())
+	}
+	return nil
+}
+
+// keepSure asks the leader again and again whether this head has all there is.
+func (m *member) keepSure(ctx context.Context) {
+	var saved time.Time
+	for pause(ctx, beatTime) {
+		s := m.standing()
+		if s.current && s.unsure < sureFor {
+			continue
+		}
+		at := time.Now()
+		if m.catchUp(ctx) != nil {
+			continue
+		}
+		m.pulse.know(at)
+		if time.Since(saved) > saveEvery {
+			saved = time.Now()
+			m.saveSure(saved)
+		}
+	}
+}
+
+// sureRecord is kept in DataDir, so that the time for which a head that is cut off
+// answers does not begin anew with its agent.
+type sureRecord struct {
+	Current time.Time `json:"current"` // when the head was last, by its clock
+}
+
+func (m *member) surePath() string { return filepath.Join(m.cfg.DataDir, "current.json") }
+
+func (m *member) saveSure(at time.Time) {
+	b, err := json.Marshal(sureRecord{at.UTC()})
+	if err == nil {
+		err = writeFile(m.surePath(), b)
+	}
+	if err != nil {
+		m.log.Debug("when this head was current is not written down", "err", err) // its disk complains loudly enough
+	}
+}
+
+// lastSure gives how long ago this head was current, as far as is written down.
+func (m *member) lastSure() time.Duration {
+	b, err := os.ReadFile(m.surePath())
+	var r sureRecord
+	if err != nil || json.Unmarshal(b, &r) != nil {
+		return 0
+	}
+	return max(0, time.Since(r.Current))
+}
