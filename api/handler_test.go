@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -12,6 +13,8 @@ import (
 
 // emptyHead answers with the state before init; all else is not asked for.
 type emptyHead struct{ Backend }
+
+func (emptyHead) Fresh(context.Context) error { return nil }
 
 func (emptyHead) View() *inventory.Inventory { return inventory.Empty() }
 

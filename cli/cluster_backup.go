@@ -33,8 +33,11 @@ that --passphrase-file has in its first line (- reads it from stdin). FILE - is
 stdout. It is done on a head, as root. luna cluster restore reads it.`,
 		Example: `  luna cluster backup /root/luna.backup
   luna cluster backup --passphrase-file /root/secret - | ssh elsewhere 'cat >luna.backup'`,
-		Args: cobra.ExactArgs(1),
+		Args: oneFile,
 		RunE: a.do(func(ctx context.Context, s *session) error {
+			if err := mustNotBeDry(s); err != nil {
+				return err
+			}
 			secret, err := readPassphrase(s, passphrase)
 			if err != nil {
 				return err
@@ -72,7 +75,7 @@ are those of the backup, so credentials go on to be good. Images are in no backu
 pack them anew, unless this head has them still. Heads of the cluster from before
 must not run any more: those that do fall silent when they see this one.`,
 		Example: "  luna cluster restore /root/luna.backup",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneFile,
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			backup, err := readBackup(s, s.name, passphrase)
 			if err != nil {
@@ -141,6 +144,13 @@ head itself, as root.`,
 	return c
 }
 
+func oneFile(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return errors.New("the following arguments are required: FILE")
+	}
+	return noArgs(cmd, args[1:])
+}
+
 // ageHeader begins every file of age, by which an encrypted backup is known.
 const ageHeader = "age-encryption.org/"
 
@@ -148,6 +158,9 @@ const ageHeader = "age-encryption.org/"
 func readBackup(s *session, file, passphraseFile string) ([]byte, error) {
 	if err := mustNotBeDry(s); err != nil {
 		return nil, err
+	}
+	if file == "-" && passphraseFile == "-" {
+		return nil, usagef("the backup and its passphrase cannot both come from stdin")
 	}
 	var backup []byte
 	var err error
@@ -220,8 +233,11 @@ func readPassphrase(s *session, file string) (string, error) {
 		in = f
 	}
 	line, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) { // which a last line without its end has
+		return "", fmt.Errorf("read the passphrase: %w", err)
+	}
 	if line = strings.TrimRight(line, "\r\n"); line == "" {
-		return "", fmt.Errorf("read the passphrase: %w", errors.Join(err, errors.New("there is none in the first line")))
+		return "", refusef("cluster", "general", "there is no passphrase in the first line of %s", file)
 	}
 	return line, nil
 }

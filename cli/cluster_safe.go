@@ -22,7 +22,7 @@ named. It may where the others can decide without it and have what it has, hold
 every image that it holds, and reach every network that it serves, and where no
 node boots from it at this moment. Exit status 0 if so, else 1 with the reasons.`,
 		Example: `  luna cluster safe h2 && ssh h2 reboot`,
-		Args:    cobra.MaximumNArgs(1),
+		Args:    func(cmd *cobra.Command, args []string) error { return noArgs(cmd, args[min(1, len(args)):]) },
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			if s.name == "" {
 				self, err := s.Self(ctx)

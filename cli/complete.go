@@ -93,7 +93,7 @@ func optionTakes(c *cobra.Command, f *pflag.Flag) string {
 		return takesTag
 	case "path", "named_zone_dir", "export", "data-dir", "ipxe-dir", "man":
 		return takesDirectory
-	case "file", "credential", "named_include_file", "config", "socket", "installer", "markdown":
+	case "file", "credential", "named_include_file", "config", "socket", "installer", "markdown", "passphrase-file":
 		return takesFile
 	}
 	return takesNothing
@@ -119,6 +119,8 @@ func argumentTakes(c *cobra.Command, args []string) string {
 		return takesLogSubject
 	case strings.Contains(use, "FILE"):
 		return takesFile
+	case strings.HasPrefix(use, "[HEAD]"):
+		return "head"
 	case strings.HasPrefix(strings.Trim(use, "["), "NAME"):
 		return objectTakes(nounOf(c))
 	}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -29,9 +31,7 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 			t.Errorf("%s has no description or no example", c.CommandPath())
 		}
 		for line := range strings.Lines(c.Example) {
-			line, _, _ = strings.Cut(strings.TrimSpace(line), " < ")
-			line, _, _ = strings.Cut(line, " > ")
-			words := split(line)
+			words := split(ownPart(line))
 			if len(words) == 0 || !slices.Contains(programs, words[0]) {
 				t.Errorf("%s: the example '%s' is not of luna", c.CommandPath(), line)
 				continue
@@ -43,6 +43,50 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 	}
 	for _, name := range programs {
 		visit(programOf(name))
+	}
+}
+
+// ownPart cuts off a line what a shell does with the command, or after it.
+func ownPart(line string) string {
+	line = strings.TrimSpace(line)
+	for _, end := range []string{" < ", " > ", " | ", " && ", " #"} {
+		line, _, _ = strings.Cut(line, end)
+	}
+	return line
+}
+
+// TestPagesNameWhatThereIs: the commands in the pages that no test types are well-formed.
+func TestPagesNameWhatThereIs(t *testing.T) {
+	inline := regexp.MustCompile("`(l(?:una|power|chroot) [^`]+)`")
+	for _, page := range []string{"../docs/operating.md", "../docs/from-1.2.md", "../README.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		for line := range strings.Lines(string(text)) {
+			if code, ok := strings.CutPrefix(line, "    "); ok {
+				lines = append(lines, strings.Split(code, " && ")...)
+			}
+		}
+		// What is written in a sentence names an action, and may leave its arguments out.
+		for _, code := range inline.FindAllStringSubmatch(strings.ReplaceAll(string(text), "\n", " "), -1) {
+			words := split(ownPart(code[1]))
+			if words[0] == "luna" && words[1] != "agent" {
+				if _, _, err := programOf("luna").Find(words[1:]); err != nil {
+					t.Errorf("%s: '%s': %v", page, code[1], err)
+				}
+			}
+		}
+		for _, line := range lines {
+			words := split(ownPart(line))
+			if len(words) < 2 || !slices.Contains(programs, words[0]) || words[1] == "agent" {
+				continue
+			}
+			if err := parses(words); err != nil {
+				t.Errorf("%s: '%s': %v", page, strings.TrimSpace(line), err)
+			}
+		}
 	}
 }
 

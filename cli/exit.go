@@ -38,6 +38,10 @@ type exitError struct {
 func (e *exitError) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e.err) }
 func (e *exitError) Unwrap() error { return e.err }
 
+// Exit gives an error with which [Run] ends with that code, after it has told the
+// error.
+func Exit(code int, err error) error { return &exitError{code, err} }
+
 // usageError is a command's own complaint about how it was called.
 type usageError string
 
