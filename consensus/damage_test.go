@@ -256,7 +256,7 @@ func offsets(random *rand.Rand, size int, paged, all bool) []int {
 	var at []int
 	for i := range size {
 		inPage := i % os.Getpagesize()
-		if all || size < 100 || paged && (i < 2*os.Getpagesize() && inPage < 80 || inPage < 16) || random.IntN(size) < 250 {
+		if all || size < 100 || paged && (i < 2*os.Getpagesize() && inPage < 80 || inPage < 16) || random.IntN(size) < 150 {
 			at = append(at, i)
 		}
 	}
