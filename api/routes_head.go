@@ -30,8 +30,8 @@ func (s *server) heads() {
 		return &body[InviteReply]{r}, err
 	})
 	on(s, RoleAdmin, "DELETE", "/v1/heads/{name}", "Remove a head for good", func(ctx context.Context, in *struct {
-		named
-		Force bool `query:"force" doc:"even where that costs the quorum or the only copy of an image"`
+		Name  string `path:"name"`
+		Force bool   `query:"force" doc:"even where that costs the quorum or the only copy of an image"`
 	},
 	) (*none, error) {
 		return nil, s.b.RemoveHead(ctx, caller(ctx).asker(), in.Name, in.Force)
