@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/consensus"
 	"github.com/clustervision/luna/inventory"
 	"github.com/clustervision/luna/pki"
 )
@@ -384,8 +385,8 @@ func (a *Agent) openPorts() (api.Ports, func(), error) {
 	return p, closeAll, nil
 }
 
-// caughtUp waits until this head is a voter and has the state that it was
-// admitted into.
+// caughtUp waits until this head has a vote, or no vote is left for it, and it has
+// the state that it was admitted into.
 func (m *member) caughtUp(ctx context.Context, index uint64) error {
 	if err := m.peer.WaitApplied(ctx, index); err != nil {
 		return inventory.Errorf(inventory.KindUnavailable, "head", m.cfg.Name, "this head is a member now, but has not caught up yet (%v): it goes on by itself, see `luna head list`", err)
@@ -395,10 +396,8 @@ func (m *member) caughtUp(ctx context.Context, index uint64) error {
 		if err != nil {
 			return err
 		}
-		for _, s := range servers {
-			if s.Name == m.cfg.Name && s.Voter {
-				return nil
-			}
+		if m.hasPlace(servers) {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -406,6 +405,24 @@ func (m *member) caughtUp(ctx context.Context, index uint64) error {
 		case <-time.After(20 * time.Millisecond): // raft does not tell of a change of its configuration
 		}
 	}
+}
+
+// hasPlace tells whether this head votes, or waits for a vote beside as many voters
+// as there may be.
+func (m *member) hasPlace(servers []consensus.Server) bool {
+	in, votes := false, 0
+	for _, s := range servers {
+		if s.Voter {
+			votes++
+		}
+		if s.Name == m.cfg.Name {
+			in = true
+			if s.Voter {
+				return true
+			}
+		}
+	}
+	return in && votes >= mostVoters
 }
 
 // maxSkew is how far a joining head's clock may be off: certificates and the times
