@@ -35,8 +35,12 @@ type Head struct {
 	done   chan error
 }
 
-// Start starts an agent that is no member yet.
-func Start(tb testing.TB, name string) *Head {
+// Witness makes a head one that only votes.
+func Witness(c *agent.Config) { c.Witness = true }
+
+// Start starts an agent that is no member yet, with a configuration changed by
+// each of as.
+func Start(tb testing.TB, name string, as ...func(*agent.Config)) *Head {
 	tb.Helper()
 	// Not t.TempDir: its path may be longer than a socket's may be.
 	dir, err := os.MkdirTemp("", "luna")
@@ -48,6 +52,9 @@ func Start(tb testing.TB, name string) *Head {
 	c.Name, c.DataDir, c.Socket = name, filepath.Join(dir, "data"), filepath.Join(dir, "sock")
 	c.Bind, c.TFTPPort, c.DHCPPort = address(), -1, -1
 	c.Version, c.Timing, c.Logger = "test", consensus.TestTiming(), Logger(tb).With("head", name)
+	for _, change := range as {
+		change(&c)
+	}
 	h := &Head{Name: name, Config: c, Client: Client(c.Socket)}
 	h.Run(tb)
 	return h
@@ -72,6 +79,7 @@ func (h *Head) Run(tb testing.TB) {
 		tb.Fatalf("head %s: %v", h.Name, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	h.Client.HTTP.CloseIdleConnections() // one to an agent that was killed may be among them
 	h.Agent, h.cancel, h.done = a, cancel, make(chan error, 1)
 	done := h.done
 	go func() { done <- a.Run(ctx) }()
@@ -124,8 +132,6 @@ func Logger(tb testing.TB) *slog.Logger {
 // Mesh starts n heads, h1 to hn, and joins them.
 func Mesh(tb testing.TB, n int) []*Head {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
 	var heads []*Head
 	for i := range n {
 		h := Start(tb, fmt.Sprintf("h%d", i+1))
@@ -134,15 +140,23 @@ func Mesh(tb testing.TB, n int) []*Head {
 			Init(tb, h)
 			continue
 		}
-		token, err := heads[0].Client.Invite(ctx, api.InviteRequest{})
-		if err != nil {
-			tb.Fatalf("invite: %v", err)
-		}
-		if err := h.Client.Join(ctx, api.JoinRequest{Address: heads[0].API(), Token: token.Token}); err != nil {
-			tb.Fatalf("join of %s: %v", h.Name, err)
-		}
+		h.JoinAt(tb, heads[0])
 	}
 	return heads
+}
+
+// JoinAt makes the head a member of the mesh that another one is of.
+func (h *Head) JoinAt(tb testing.TB, member *Head) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	token, err := member.Client.Invite(ctx, api.InviteRequest{})
+	if err != nil {
+		tb.Fatalf("invite: %v", err)
+	}
+	if err := h.Client.Join(ctx, api.JoinRequest{Address: member.API(), Token: token.Token}); err != nil {
+		tb.Fatalf("join of %s: %v", h.Name, err)
+	}
 }
 
 // Init makes a cluster of one head and gives the admin credential.
