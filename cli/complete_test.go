@@ -100,7 +100,7 @@ func TestComplete(t *testing.T) {
 		"luna head undrain h":            "h1",
 		"luna head replace ":             "h1",
 		"luna head remove -n ":           "h1",
-		"luna head change ":              "h1",
+		"luna head change ":              "--weight h1",
 		"luna head change h1 --weight ":  "",
 		"luna cluster safe ":             "h1",
 		"luna cluster safe h1 ":          "",

@@ -36,6 +36,7 @@ type testHead struct {
 	behind  uint64              // how far h2 is behind; it catches up whenever Heads is asked
 	dead    bool                // h2 failed
 	hang    chan struct{}       // if set, Networks' View waits for it
+	stale   string              // why what it tells may be old
 }
 
 var _ api.Backend = (*testHead)(nil)
@@ -88,8 +89,6 @@ func (h *testHead) step() error {
 	return h.propose(next)
 }
 
-func (h *testHead) Fresh(context.Context) error { return nil }
-
 func (h *testHead) Forwarded(context.Context, []byte) (api.Applied, error) {
 	return api.Applied{}, fmt.Errorf("not asked in these tests")
 }
@@ -123,6 +122,10 @@ func (h *testHead) Heads(context.Context) ([]api.Head, error) {
 			Name: head.Name, Address: head.Address, State: "alive", Role: "voter", Leader: head.Name == "h1",
 			AppliedIndex: h.index, Networks: []string{}, Version: "test", Joined: created, Since: created,
 			Addresses: append([]netip.Prefix{}, head.Addresses...), Warnings: []string{},
+			Drained: head.Drained, Witness: head.Witness, Weight: max(1, head.Weight),
+		}
+		if head.Name == "h1" && h.stale != "" {
+			w.CutOff = 70
 		}
 		if head.Name == "h2" {
 			w.AppliedIndex -= h.behind
@@ -199,11 +202,6 @@ func (h *testHead) Admit(context.Context, api.AdmitRequest) (api.AdmitReply, err
 
 func (h *testHead) Credential(_ context.Context, name string) ([]byte, error) {
 	return []byte("credential of " + name + "\n"), nil
-}
-
-func (h *testHead) RemoveHead(ctx context.Context, by inventory.Asker, name string, _ bool) error {
-	_, err := h.Propose(ctx, by, inventory.RemoveHead{Name: name})
-	return err
 }
 
 func (h *testHead) Prepare(_ context.Context, c inventory.Command) (inventory.Command, error) {

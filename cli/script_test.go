@@ -51,6 +51,7 @@ func TestMain(m *testing.M) {
 //	head failing          the next pack fails
 //	head behind N         h2 is N entries behind, one less whenever somebody looks
 //	head dead             h2 failed
+//	head stale REASON     h1 cannot make sure that it knows the newest state; '' ends it
 //	head address PREFIX   h1 has that address too
 func TestScripts(t *testing.T) {
 	type key struct{}
@@ -115,6 +116,11 @@ func (h *testHead) arrange(args ...string) error {
 			return err
 		}
 		return h.propose(inventory.UpdateHead{Name: "h1", Address: h1.Address, Addresses: append(slices.Clone(h1.Addresses), p), Version: "test"})
+	case "stale":
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.stale = args[1]
+		return nil
 	case "dead":
 		h.mu.Lock()
 		defer h.mu.Unlock()
