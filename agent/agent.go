@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/consensus"
 	"github.com/clustervision/luna/inventory"
 )
 
@@ -44,6 +45,20 @@ type Agent struct {
 
 var _ api.Backend = (*Agent)(nil)
 
+// ErrDamaged says that what this head keeps on disk is damaged: trying again does
+// not help. The error's text says what to do.
+var ErrDamaged = errors.New("the data of this head is damaged")
+
+// damaged says what to do about an error of the data directory, and passes on all
+// others.
+func damaged(cfg Config, err error) error {
+	var raft *consensus.DamagedError
+	if !errors.Is(err, errBadIdentity) && !errors.As(err, &raft) {
+		return err
+	}
+	return fmt.Errorf("%w: %w; the other heads have all that it had: on one of them run `luna head replace %s --force`, here empty %s, start the agent, and run `luna join` with the token (where there is no other head: `luna cluster restore` of a backup)", ErrDamaged, err, cfg.Name, cfg.DataDir)
+}
+
 // New takes the data directory, opens the socket and, where this head is a
 // member already, every port of its services. Run must follow, or Close.
 func New(cfg Config) (*Agent, error) {
@@ -58,8 +73,11 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	id, err := loadIdentity(cfg.DataDir)
+	if err == nil && id != nil {
+		err = id.check(cfg.DataDir)
+	}
 	if err != nil {
-		return nil, err
+		return nil, damaged(cfg, err)
 	}
 	if id != nil && id.Name != cfg.Name {
 		return nil, fmt.Errorf("%s belongs to head '%s', but this agent is to be '%s': set name to '%s', or use an empty data-dir", cfg.DataDir, id.Name, cfg.Name, id.Name)
@@ -71,7 +89,7 @@ func New(cfg Config) (*Agent, error) {
 		m, err := newMember(cfg, id)
 		if err != nil {
 			a.socket.Close()
-			return nil, err
+			return nil, damaged(cfg, err)
 		}
 		a.become(m)
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/clustervision/luna/consensus"
 	"github.com/clustervision/luna/inventory"
 	"github.com/clustervision/luna/pki"
 )
@@ -48,6 +49,8 @@ type adoption struct {
 
 func identityPath(dir string) string { return filepath.Join(dir, "identity.json") }
 
+var errBadIdentity = errors.New("this head's identity is damaged")
+
 // loadIdentity gives nil where the head is no member yet.
 func loadIdentity(dir string) (*identity, error) {
 	b, err := os.ReadFile(identityPath(dir))
@@ -59,9 +62,25 @@ func loadIdentity(dir string) (*identity, error) {
 	}
 	id := new(identity)
 	if err := json.Unmarshal(b, id); err != nil {
-		return nil, fmt.Errorf("read this head's identity: %s is damaged (%w): restore it from a backup, or remove the head with `luna head remove` on another one, empty %s, and join anew", identityPath(dir), err, dir)
+		return nil, fmt.Errorf("%w: %s cannot be read (%w)", errBadIdentity, identityPath(dir), err)
 	}
 	return id, nil
+}
+
+// check tells of an identity that cannot be used, and of one whose raft store is
+// gone: a head that has forgotten how it voted must not vote under its old name.
+func (id *identity) check(dir string) error {
+	if _, err := id.tls(); err != nil {
+		return fmt.Errorf("%s: %w", identityPath(dir), err)
+	}
+	if len(id.GossipKey) != 32 || !id.Address.IsValid() || id.Cluster == "" {
+		return fmt.Errorf("%s: %w: its address, its cluster or a key is missing", identityPath(dir), errBadIdentity)
+	}
+	store := filepath.Join(dir, "raft", "raft.db")
+	if st, err := os.Stat(store); id.Init == nil && id.Adopt == nil && (errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() == 0) {
+		return &consensus.DamagedError{Path: store, Reason: "it is missing or empty, and this head was a member"}
+	}
+	return nil
 }
 
 func (id *identity) save(dir string) error {
@@ -101,11 +120,11 @@ func writeFile(path string, content []byte) error {
 func (id *identity) tls() (*tls.Config, error) {
 	cert, err := tls.X509KeyPair([]byte(id.Certificate+id.CA), []byte(id.Key))
 	if err != nil {
-		return nil, fmt.Errorf("this head's certificate: %w", err)
+		return nil, fmt.Errorf("%w: its certificate: %w", errBadIdentity, err)
 	}
 	ca, err := pki.ParseCert([]byte(id.CA))
 	if err != nil {
-		return nil, fmt.Errorf("the cluster's certificate: %w", err)
+		return nil, fmt.Errorf("%w: the cluster's certificate: %w", errBadIdentity, err)
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(ca)

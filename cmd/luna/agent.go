@@ -18,6 +18,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/clustervision/luna/agent"
+	"github.com/clustervision/luna/cli"
 )
 
 // agentCommand is `luna agent`. Every setting is a flag, a variable LUNA_* and a
@@ -203,12 +204,19 @@ func logger(level, format string) (*slog.Logger, error) {
 	return nil, fmt.Errorf("log-format: '%s' is none of text, json", format)
 }
 
+// exitConfig says that the agent will not start until a person has acted
+// (EX_CONFIG of sysexits.h): starting it again and again would only hide that.
+const exitConfig = 78
+
 func runAgent(cmd *cobra.Command, c agent.Config) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	a, err := agent.New(c)
-	if err == nil {
-		err = a.Run(ctx)
+	if errors.Is(err, agent.ErrDamaged) {
+		return cli.Exit(exitConfig, err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
 }
