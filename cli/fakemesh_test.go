@@ -53,10 +53,11 @@ func (h *testHead) Undrain(ctx context.Context, by inventory.Asker, name string)
 
 // RemoveHead refuses without force when the head is dead.
 func (h *testHead) RemoveHead(ctx context.Context, by inventory.Asker, name string, force bool) error {
+	_, known := h.View().Head(name)
 	h.mu.Lock()
 	dead := h.dead && name == "h2"
 	h.mu.Unlock()
-	if dead && !force {
+	if known && dead && !force {
 		return inventory.Errorf(inventory.KindRefused, "head", name, "head '%s' does not answer: remove it with --force", name)
 	}
 	_, err := h.Propose(ctx, by, inventory.RemoveHead{Name: name})
