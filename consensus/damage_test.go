@@ -374,3 +374,38 @@ func TestPointersToOldPages(t *testing.T) {
 	}
 	t.Logf("%d pointers: %d times refused, %d times without effect", len(pointers), count[refused], count[same])
 }
+
+// A snapshot that nothing makes up for is missed.
+func TestDamagedSnapshotThatIsNeeded(t *testing.T) {
+	base := filepath.Join(fastDir(t), "store")
+	want := makeContents(t, base)
+	snaps, err := os.ReadDir(filepath.Join(base, "snapshots"))
+	if err != nil || len(snaps) != 2 {
+		t.Fatalf("%d snapshots, %v", len(snaps), err)
+	}
+	older, newer := filepath.Join("snapshots", snaps[0].Name()), filepath.Join("snapshots", snaps[1].Name())
+	for name, damage := range map[string]func(dir string) error{
+		"no older one": func(dir string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(dir, older)), os.Truncate(filepath.Join(dir, newer, "state.bin"), 10))
+		},
+		"no older one, and its metadata": func(dir string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(dir, older)), os.Truncate(filepath.Join(dir, newer, "meta.json"), 10))
+		},
+		"both": func(dir string) error {
+			return errors.Join(os.Truncate(filepath.Join(dir, older, "meta.sum"), 0), os.Truncate(filepath.Join(dir, newer, "meta.sum"), 0))
+		},
+		"all gone":       func(dir string) error { return os.RemoveAll(filepath.Join(dir, "snapshots")) },
+		"no log":         func(dir string) error { return os.Remove(filepath.Join(dir, "raft.db")) },
+		"not even empty": func(dir string) error { return os.Truncate(filepath.Join(dir, "raft.db"), 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := copyTree(t, base)
+			if err := damage(dir); err != nil {
+				t.Fatal(err)
+			}
+			if v, err := judge(t, dir, want, false); v != refused || err != nil {
+				t.Errorf("not refused: %v", err)
+			}
+		})
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -222,7 +223,8 @@ func TestFailedIsNotLeft(t *testing.T) {
 	if servers, err := heads[0].Servers(); err != nil || len(servers) != 3 {
 		t.Errorf("gossip changed who votes: %v, %v", servers, err)
 	}
-	if lines := heads[0].log.loud("state=failed"); len(lines) != 1 || !strings.Contains(lines[0], "head=h2") {
+	lines := heads[0].log.loud("state=failed") // of others too, on a busy machine
+	if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "head=h2") }) {
 		t.Errorf("logged %q", lines)
 	}
 

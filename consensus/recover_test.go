@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestRecoverTheLastHead(t *testing.T) {
@@ -199,5 +200,30 @@ func TestFormatAndGenerationTravel(t *testing.T) {
 	c.until("h2 sees that it has changed", func() bool { return two.member("h1").Generation == 8 })
 	if m := one.member("h1"); m.Generation != 8 || m.Format != 2 {
 		t.Errorf("h1 sees itself as %+v", m)
+	}
+}
+
+// An answer to what was asked before does not count, nor one of another term.
+func TestAnswersCountFromWhenTheyWereAskedFor(t *testing.T) {
+	var a answers
+	now := time.Now()
+	before, after := now.Add(-time.Millisecond), now.Add(time.Millisecond)
+	for _, step := range []struct {
+		note answer
+		want bool // in term 5, since now
+	}{
+		{answer{term: 5, sent: before, matched: 7}, false},
+		{answer{term: 4, sent: after}, false}, // late, of an older term
+		{answer{term: 5, sent: after, matched: 3}, true},
+		{answer{term: 5, sent: before}, true}, // an older one came later
+		{answer{term: 6, sent: after}, false}, // it leads in another one now
+	} {
+		a.note("h2", step.note)
+		if got := a.since("h2", 5, now); got != step.want {
+			t.Errorf("after %+v: %t", step.note, got)
+		}
+		if index, obeys := a.matched("h2", 5); obeys && index != 7 {
+			t.Errorf("h2 has entry %d", index)
+		}
 	}
 }
