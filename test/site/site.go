@@ -5,6 +5,7 @@ package site
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,9 @@ type Head struct {
 	Name  string
 	Addr  netip.Addr
 	Agent *lab.Process
+	// Bin is the directory of its programs; "" is the site's. With another one it
+	// runs another release.
+	Bin string
 	// Around is put before the agent's command line: what changes its world, such
 	// as unshare(1).
 	Around []string
@@ -130,10 +134,12 @@ func (h *Head) StartAs(ctx context.Context, settings ...string) error {
 func (h *Head) Launch() error { return h.launch(h.settings()) }
 
 func (h *Head) launch(settings []string) (err error) {
-	argv := append(slices.Clone(h.Around), filepath.Join(h.site.Bin, "luna"), "agent")
+	argv := append(slices.Clone(h.Around), h.program(), "agent")
 	h.Agent, err = h.Host.Start("agent", append(argv, settings...)...)
 	return err
 }
+
+func (h *Head) program() string { return filepath.Join(cmp.Or(h.Bin, h.site.Bin), "luna") }
 
 // Failure is a luna command that did not end with 0.
 type Failure struct {
@@ -154,17 +160,16 @@ func (h *Head) Luna(ctx context.Context, args ...string) (string, error) {
 
 // LunaIn is Luna with text on stdin.
 func (h *Head) LunaIn(ctx context.Context, stdin string, args ...string) (string, error) {
-	return h.site.luna(ctx, h.Host, "unix://"+h.Socket(), h.site.Lab.Dir(), stdin, args)
+	return run(h.Host.Command(ctx, append([]string{h.program(), "--server", "unix://" + h.Socket()}, args...)...), h.site.Lab.Dir(), stdin, args)
 }
 
 // LunaFrom runs a luna command on any host, over TLS, with the credentials that
 // are in the directory home; those that heads make are in the lab's directory.
 func (h *Head) LunaFrom(ctx context.Context, from *lab.Host, home string, args ...string) (string, error) {
-	return h.site.luna(ctx, from, "https://"+h.Addr.String()+":7051", home, "", args)
+	return run(from.Command(ctx, append([]string{h.program(), "--server", "https://" + h.Addr.String() + ":7051"}, args...)...), home, "", args)
 }
 
-func (s *Site) luna(ctx context.Context, on *lab.Host, server, home, stdin string, args []string) (string, error) {
-	cmd := on.Command(ctx, append([]string{filepath.Join(s.Bin, "luna"), "--server", server}, args...)...)
+func run(cmd *exec.Cmd, home, stdin string, args []string) (string, error) {
 	cmd.Env = append(os.Environ(), "HOME="+home)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
