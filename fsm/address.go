@@ -168,8 +168,8 @@ type allocator struct {
 
 func newAllocator(tx *inventory.Tx) *allocator {
 	a := &allocator{tx: tx, used: map[netip.Addr]bool{}}
-	if tx.Held() {
-		for r := range tx.RetiredAddresses() {
+	for r := range tx.RetiredAddresses() {
+		if tx.Held() || !r.Until.IsZero() { // else every head will have heard within a moment
 			a.used[r.Addr] = true
 		}
 	}
