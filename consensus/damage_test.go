@@ -148,8 +148,8 @@ func makeContents(t testing.TB, dir string) contents {
 	last, _ := store.LastIndex()
 	must(store.StoreLogs([]*raft.Log{entry(last-2, 6), entry(last-1, 6), entry(last, 6)}))
 	must(disk.close())
-	want := contents{}
-	if want, err = openContents(copyTree(t, dir), false); err != nil {
+	want, err := openContents(copyTree(t, dir), false)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if len(want.log) < 200 || len(want.state) != 389 || want.term != 6 || want.vote == "" {
@@ -197,7 +197,7 @@ func judge(t testing.TB, dir string, want contents, mayWait bool) (verdict, erro
 		return same, fmt.Errorf("term %d, vote for %q in term %d: it was term %d, %q in %d", got.term, got.vote, got.voteTerm, want.term, want.vote, want.voteTerm)
 	case got.first != want.first || got.last != want.last || !slices.Equal(got.log, want.log):
 		return same, fmt.Errorf("log from %d to %d: it was from %d to %d", got.first, got.last, want.first, want.last)
-	case !slices.Equal(got.state, want.state) && !(mayWait && got.state == nil):
+	case !slices.Equal(got.state, want.state) && (!mayWait || got.state != nil):
 		return same, fmt.Errorf("state of %d lines: it had %d", len(got.state), len(want.state))
 	}
 	if rand.IntN(8) > 0 && os.Getenv("LUNA_SOAK") == "" { // it takes its time

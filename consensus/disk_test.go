@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func smallDisk(t *testing.T, kind string) string {
 			{"mkfs.ext4", "-q", "-m", "0", image},
 			{"mount", "-o", "loop", image, dir},
 		} {
-			if out, runErr := exec.Command(cmd[0], cmd[1:]...).CombinedOutput(); runErr != nil { //nolint:gosec // fixed commands
+			if out, runErr := exec.Command(cmd[0], cmd[1:]...).CombinedOutput(); runErr != nil {
 				err = errors.Join(err, fmt.Errorf("%s: %w: %s", strings.Join(cmd, " "), runErr, out))
 			}
 		}
@@ -242,12 +243,12 @@ func (h *head) instead(t *testing.T, path string, flags int) (back func()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return func() {
-			if to, _ := os.Readlink(fmt.Sprint("/proc/self/fd/", fd)); to == path {
+		return sync.OnceFunc(func() {
+			if to, _ := os.Readlink(fmt.Sprint("/proc/self/fd/", fd)); to == path { // else it was closed
 				_ = unix.Dup3(kept, fd, unix.O_CLOEXEC)
 			}
 			_ = unix.Close(kept)
-		}
+		})
 	}
 	t.Fatalf("%s is not open", h.store.path)
 	return nil
@@ -291,7 +292,6 @@ func TestBrokenDisk(t *testing.T) {
 				}
 				c.undragged(victim, write)
 				back()
-				back = func() {}
 			}
 			c.until("h1 can write again", func() bool { return victim.DiskError() == nil })
 			if log := victim.log.loud("raft log cannot be written"); len(log) != 1 {

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/raft"
@@ -72,7 +73,7 @@ func lastRun(logs raft.LogStore) (first, last uint64, err error) {
 	}
 	for i := last; i > first; i-- {
 		var log raft.Log
-		if logs.GetLog(i-1, &log) == raft.ErrLogNotFound {
+		if err := logs.GetLog(i-1, &log); errors.Is(err, raft.ErrLogNotFound) {
 			return i, last, nil
 		}
 	}
