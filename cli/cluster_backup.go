@@ -195,7 +195,7 @@ func readBackup(s *session, file, passphraseFile string) ([]byte, error) {
 		backup, err = io.ReadAll(plain)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("decrypt the backup: %w", err)
+		return nil, inventory.Errorf(inventory.KindInvalid, "cluster", "general", "the backup is damaged or not whole: %v", err)
 	}
 	return backup, nil
 }
