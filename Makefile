@@ -55,7 +55,7 @@ demo: deps build ## three heads boot a real machine and lose a head on the way (
 	$(GO) run ./test/demo
 
 soak: deps build ## what takes longer than make test may
-	LUNA_SOAK=1 $(GO) test -timeout 3h ./...
+	LUNA_SOAK=$(or $(LUNA_SOAK),1) $(GO) test -p 1 -timeout 6h ./...
 
 clean: ## remove what was built, and the lab's cached image
 	rm -rf bin .cache /var/cache/luna-lab
