@@ -68,7 +68,7 @@ func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Co
 			}
 			return done.Result, nil
 		}
-		if ctx.Err() == nil && again(err) {
+		if ctx.Err() == nil && again(err) && !m.outvoted() {
 			select {
 			case <-leader:
 				continue
@@ -97,6 +97,21 @@ func (m *member) format(c inventory.Command) int {
 		return inventory.FormatVersion
 	}
 	return inv.Format()
+}
+
+// outvoted tells whether this head has heard of no leader for a while and sees too
+// few voters for one: waiting is of no use then.
+func (m *member) outvoted() bool {
+	if m.peer.LastContact() < cutOff {
+		return false
+	}
+	voters, alive, there := m.voters(), m.alive(), 0
+	for _, v := range voters {
+		if alive[v] {
+			there++
+		}
+	}
+	return len(voters) > 0 && there <= len(voters)/2
 }
 
 // again tells whether the same command, sent again, may fare better.
