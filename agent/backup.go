@@ -302,13 +302,20 @@ func (m *member) load(ctx context.Context, path string, done func() bool) error 
 	}
 	for !done() {
 		leader := m.peer.LeaderChanged()
+		var later <-chan time.Time
 		if m.peer.IsLeader() {
 			// A command that comes between is lost; nobody has been told yet that there
 			// is a cluster.
-			return m.peer.Restore(ctx, bytes.NewReader(b), int64(len(b)))
+			err := m.peer.Restore(ctx, bytes.NewReader(b), int64(len(b)))
+			if err == nil {
+				return nil
+			}
+			m.log.Info("the backup is not restored yet", "err", err) // raft may not be ready to
+			later = time.After(200 * time.Millisecond)
 		}
 		select {
 		case <-leader:
+		case <-later:
 		case <-ctx.Done():
 			return nil
 		}
