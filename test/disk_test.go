@@ -370,3 +370,81 @@ func readOnly(t *testing.T, s *site.Site, d *ownDisk, bad *site.Head) {
 	same(t, s)
 	must(t, wholeArtifacts(bad))
 }
+
+// TestFullDuringASnapshot: the disk is full when raft's log has become so long that its
+// state is to be written, whichever of the two fails first; with room, the state is
+// written. This takes thousands of entries and some minutes. (A snapshot for which there
+// is no room is also what fullAtTheStart meets, each time.)
+func TestFullDuringASnapshot(t *testing.T) {
+	if os.Getenv("LUNA_SOAK") == "" {
+		t.Skip("takes some minutes: make soak")
+	}
+	s := newSite(t, "disksnap", 0)
+	var d *ownDisk
+	for i := range 3 {
+		h, err := s.Add(t.Context(), fmt.Sprintf("h%d", i+1), netip.AddrFrom4([4]byte{10, 30, 255, byte(254 - i)}))
+		must(t, err)
+		if i == 2 {
+			d = newDisk(t, s, h, 192)
+		}
+		must(t, h.Start(t.Context()))
+	}
+	must(t, s.Mesh(t.Context()))
+	settled(t, s)
+	bad := s.Heads[2]
+	pid := bad.Agent.Pid()
+	luna(t, s.Heads[0], "network", "add", "-n", "cluster", "-N", "10.30.0.0", "-P", "16")
+	addGroup(t, s.Heads[0], kernelTree(t, s.Lab))
+	luna(t, s.Heads[0], "node", "add", "-g", "compute", "-n", "node[001-999]")
+
+	const entries = 8500 // some more than consensus' snapshotThreshold
+	var writers []*writing
+	for i := range 6 {
+		writers = append(writers, write(t, s.Heads[i%2]))
+	}
+	applied := func() (index uint64) {
+		var list []site.HeadStatus
+		must(t, bad.JSON(t.Context(), &list, "head", "list"))
+		for _, h := range list {
+			index = max(index, h.Applied)
+		}
+		return index
+	}
+	must(t, site.Until(t.Context(), 10*time.Minute, "the log is long", func() error {
+		if n := applied(); n < entries {
+			return fmt.Errorf("%d entries", n)
+		}
+		return nil
+	}))
+	for _, w := range writers {
+		w.end(t, "while the log grows")
+	}
+	snapshots := func() []string {
+		all, err := filepath.Glob(filepath.Join(d.dir, "raft/snapshots/*[0-9]"))
+		must(t, err)
+		return all
+	}
+	before := len(snapshots())
+	d.fill(t, 64) // less than the state takes
+	w := write(t, s.Heads[0])
+	must(t, site.Until(t.Context(), 6*time.Minute, "something cannot be written", func() error {
+		text, err := os.ReadFile(bad.Agent.Log())
+		if err != nil || !strings.Contains(string(text), "no space left") {
+			return fmt.Errorf("%v, %w", snapshots(), err)
+		}
+		return nil
+	}))
+	w.end(t, "while a snapshot is due and the disk is full")
+	alive(t, bad, pid)
+	d.free(t)
+	warning(t, s.Heads[0], bad)
+	settled(t, s)
+	must(t, site.Until(t.Context(), 6*time.Minute, "a snapshot succeeds", func() error {
+		if len(snapshots()) <= before {
+			return fmt.Errorf("%v", snapshots())
+		}
+		return nil
+	}))
+	same(t, s)
+	alive(t, bad, pid)
+}
