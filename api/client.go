@@ -26,6 +26,8 @@ type Client struct {
 	Base string
 	// DryRun makes every change a question: what would it do?
 	DryRun bool
+	// Local asks for what the head has, fresh or not: see [ReadHeader].
+	Local bool
 	// Stale, if not nil, hears why an answer may not be of the newest state.
 	Stale func(reason string)
 }
@@ -73,6 +75,9 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	if in != nil {
 		req.Header.Set("Content-Type", kind)
 	}
+	if c.Local {
+		req.Header.Set(ReadHeader, ReadLocal)
+	}
 	kindOfFailure := inventory.KindUnavailable
 	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
 		if method != http.MethodGet {
@@ -91,12 +96,12 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		}
 		return nil, inventory.Errorf(kindOfFailure, "", "", "cannot reach the luna agent at %s: %v", c.Base, err)
 	}
+	if why := resp.Header.Get(StaleHeader); why != "" && c.Stale != nil {
+		c.Stale(why)
+	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()
 		return nil, readError(resp)
-	}
-	if why := resp.Header.Get(StaleHeader); why != "" && c.Stale != nil {
-		c.Stale(why)
 	}
 	return resp, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -165,7 +166,8 @@ const (
 // reads tells whether a request is to be answered from the newest state. How the
 // asked head is by itself, and what heads tell each other, is not.
 func reads(r *http.Request) bool {
-	own := r.URL.Path == "/v1/head" || strings.HasPrefix(r.URL.Path, "/v1/commands") || !strings.HasPrefix(r.URL.Path, "/v1/")
+	own := slices.Contains([]string{"/v1/head", "/v1/backup", "/v1/openapi.yaml", "/v1/openapi.json"}, r.URL.Path) ||
+		strings.HasPrefix(r.URL.Path, "/v1/commands") || !strings.HasPrefix(r.URL.Path, "/v1/")
 	dry := r.URL.Query().Get(dryRun)
 	return (r.Method == http.MethodGet || dry != "" && dry != "false") && !own && r.Header.Get(ReadHeader) != ReadLocal
 }

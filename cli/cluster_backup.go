@@ -53,6 +53,9 @@ stdout. It is done on a head, as root. luna cluster restore reads it.`,
 				_, err = s.stdout().Write(backup)
 				return err
 			}
+			if st, err := os.Stat(s.name); err == nil && !st.Mode().IsRegular() {
+				return refusef("cluster", "general", "%s is there and is no file: name a file, or - for stdout", s.name)
+			}
 			if err := replaceFile(s.name, string(backup), 0o600); err != nil {
 				return fmt.Errorf("write the backup: %w", err)
 			}

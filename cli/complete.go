@@ -165,6 +165,7 @@ func (a *app) complete(cmd *cobra.Command, args []string, takes, typed string) (
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
+		client.Local = true // names do not get fresher by waiting
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
 		defer cancel()
 		words, _ = wordsOf(ctx, client, cmd, args, takes, term)
