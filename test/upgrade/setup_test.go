@@ -5,15 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/clustervision/luna/api"
 	"github.com/clustervision/luna/test/lab"
 	"github.com/clustervision/luna/test/lab/labtest"
 	"github.com/clustervision/luna/test/site"
@@ -33,6 +37,7 @@ type mesh struct {
 	old     string // the directory of the last release's luna
 	release string // what the new one calls itself
 	nodes   int    // how many there are: node001 and so on
+	made    int    // how many heads were ever made: h1 and so on
 	clients []*client
 }
 
@@ -47,8 +52,8 @@ func newMesh(ctx context.Context, t *testing.T, name string) *mesh {
 	m := &mesh{Site: &site.Site{Lab: l, Bin: bin}, old: old}
 	m.release, err = output(ctx, ".", filepath.Join(bin, "luna"), "--version")
 	must(t, err)
-	for i := range 3 {
-		h := m.add(ctx, t, i)
+	for range 3 {
+		h := m.add(ctx, t)
 		h.Bin = old
 		must(t, h.Start(ctx))
 	}
@@ -78,11 +83,26 @@ func newMesh(ctx context.Context, t *testing.T, name string) *mesh {
 }
 
 // add makes a head, whose agent is to be started.
-func (m *mesh) add(ctx context.Context, t *testing.T, i int) *site.Head {
+func (m *mesh) add(ctx context.Context, t *testing.T) *site.Head {
 	t.Helper()
-	h, err := m.Add(ctx, fmt.Sprintf("h%d", i+1), netip.AddrFrom4([4]byte{10, 30, 255, byte(254 - i)}))
+	m.made++
+	h, err := m.Add(ctx, fmt.Sprintf("h%d", m.made), netip.AddrFrom4([4]byte{10, 30, 255, byte(255 - m.made)}))
 	must(t, err)
 	return h
+}
+
+// dismiss stops a head that is no member, or no more one.
+func (m *mesh) dismiss(t *testing.T, h *site.Head) {
+	t.Helper()
+	must(t, h.Agent.Stop(syscall.SIGTERM, 20*time.Second))
+	m.Heads = slices.DeleteFunc(m.Heads, func(o *site.Head) bool { return o == h })
+}
+
+// join has a head join the mesh through one of its members.
+func (m *mesh) join(ctx context.Context, t *testing.T, h, through *site.Head) error {
+	t.Helper()
+	_, err := h.Luna(ctx, "join", through.Addr.String(), "--token", luna(ctx, t, through, "head", "invite"))
+	return err
 }
 
 // kernelTree makes a tree that has a kernel, as far as it is looked at before it
@@ -129,8 +149,8 @@ func (m *mesh) ask(ctx context.Context, h *site.Head, args ...string) (string, e
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
-	if err != nil || errs.Len() > 0 {
-		return "", fmt.Errorf("luna %s on %s: %w: %s", strings.Join(args, " "), h.Name, err, strings.TrimSpace(errs.String()))
+	if said := strings.TrimSpace(errs.String()); err != nil || said != "" {
+		return "", fmt.Errorf("luna %s on %s: %w", strings.Join(args, " "), h.Name, errors.Join(err, errors.New(said)))
 	}
 	return string(out), nil
 }
@@ -146,6 +166,16 @@ func (m *mesh) everything(ctx context.Context, h *site.Head) (string, error) {
 		all.WriteString(out)
 	}
 	return all.String(), nil
+}
+
+// socket is a client of a head, at its socket.
+func socket(h *site.Head) *api.Client {
+	return &api.Client{Base: "http://luna", HTTP: &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", h.Socket())
+		},
+	}}}
 }
 
 // agree waits until all heads have the same inventory, and gives it.
@@ -191,9 +221,18 @@ func (m *mesh) upgrade(ctx context.Context, t *testing.T, h *site.Head) {
 	t.Helper()
 	must(t, h.Agent.Stop(syscall.SIGTERM, 20*time.Second))
 	m.write(ctx, t) // through those that stay
+	for _, other := range m.Heads {
+		if other != h && other.Bin == "" {
+			must(t, wantFormat(ctx, other, 1)) // whoever is away must understand the log when he is back
+		}
+	}
+	before := m.agree(ctx, t)
 	h.Bin = ""
 	must(t, h.Start(ctx))
 	must(t, m.Settle(ctx))
+	if err := differ(before, m.agree(ctx, t)); err != nil {
+		t.Errorf("the upgrade of %s has changed the inventory: %v", h.Name, err)
+	}
 	must(t, site.Until(ctx, 20*time.Second, "all know the release of "+h.Name, func() error {
 		for _, asked := range m.Heads {
 			out, err := m.ask(ctx, asked, "head", "show", h.Name)
@@ -289,13 +328,16 @@ func (m *mesh) lead(ctx context.Context, t *testing.T, old bool) {
 	t.Fatalf("twenty times the wrong head was elected (old: %t)", old)
 }
 
-// format is which form of the log the head says that the mesh uses.
-func format(ctx context.Context, h *site.Head) (int, error) {
-	var status struct {
+// wantFormat fails where the mesh uses another format of the log.
+func wantFormat(ctx context.Context, h *site.Head, want int) error {
+	var s struct {
 		Format int `json:"format"`
 	}
-	err := h.JSON(ctx, &status, "cluster", "status")
-	return status.Format, err
+	err := h.JSON(ctx, &s, "cluster", "status")
+	if err == nil && s.Format != want {
+		err = fmt.Errorf("%s says that the mesh uses format %d, not %d", h.Name, s.Format, want)
+	}
+	return err
 }
 
 // client is a machine that asks DHCP again and again and must always get the same
