@@ -190,8 +190,8 @@ func (m *member) answers(network inventory.ID) dhcp.Duty {
 	if !ok || n.Range.IsZero() {
 		return dhcp.Silent
 	}
-	if _, mine := inv.Head(m.cfg.Name); !mine || m.superseded() != nil {
-		return dhcp.Silent // this head belongs to the cluster no more
+	if m.outside() != nil {
+		return dhcp.Silent
 	}
 	st := m.standing()
 	if holder, ok := inv.HeadByID(n.Duty.Holder); ok {

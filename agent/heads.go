@@ -39,12 +39,7 @@ func (m *member) status() api.HeadStatus {
 	if away := m.peer.LastContact(); away > cutOff {
 		s.CutOff = away.Seconds()
 	}
-	if _, began := m.machine.View().Cluster(); began {
-		if _, ok := m.machine.View().Head(m.cfg.Name); !ok {
-			s.Warnings = append(s.Warnings, fmt.Sprintf("this head was removed from the cluster: stop its agent, and empty %s before it joins anew", m.cfg.DataDir))
-		}
-	}
-	if err := m.superseded(); err != nil {
+	if err := m.outside(); err != nil {
 		s.Warnings = append(s.Warnings, err.Error())
 	}
 	return s
@@ -191,7 +186,7 @@ func (m *member) quorum() string {
 	if 2*(voters-len(away)) > voters {
 		return text + "; the others are choosing a leader: try again in a few seconds"
 	}
-	return text + "; nodes that are known go on booting"
+	return text + "; nodes that are known go on booting; if these heads will never come back, see `luna cluster recover --help`"
 }
 
 // warnings is what is wrong on this head now, in words, by what it is about.

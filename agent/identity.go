@@ -2,8 +2,10 @@ package agent
 
 import (
 	"crypto"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,6 +38,9 @@ type identity struct {
 	// Generation is that of the cluster that this head belongs to: see
 	// inventory.Cluster.
 	Generation uint64 `json:"generation,omitempty"`
+	// Sum is the SHA-256 of the rest as JSON, in hex. Identities of before it have
+	// none.
+	Sum string `json:"sum,omitempty"`
 	// Adopt is set while this head makes itself the only one of the cluster.
 	Adopt *adoption `json:"adopt,omitempty"`
 }
@@ -67,9 +72,24 @@ func loadIdentity(dir string) (*identity, error) {
 	return id, nil
 }
 
+// sum is what Sum should be.
+func (id *identity) sum() string {
+	plain := *id
+	plain.Sum = ""
+	b, err := json.Marshal(plain)
+	if err != nil {
+		panic(err) // plain structs: a bug no caller can handle
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
 // check tells of an identity that cannot be used, and of one whose raft store is
 // gone: a head that has forgotten how it voted must not vote under its old name.
 func (id *identity) check(dir string) error {
+	if id.Sum != "" && id.Sum != id.sum() {
+		return fmt.Errorf("%s: %w: its contents are not what was written", identityPath(dir), errBadIdentity)
+	}
 	if _, err := id.tls(); err != nil {
 		return fmt.Errorf("%s: %w", identityPath(dir), err)
 	}
@@ -84,7 +104,9 @@ func (id *identity) check(dir string) error {
 }
 
 func (id *identity) save(dir string) error {
-	b, err := json.MarshalIndent(id, "", "  ")
+	summed := *id
+	summed.Sum = id.sum()
+	b, err := json.MarshalIndent(summed, "", "  ")
 	if err != nil {
 		return err
 	}

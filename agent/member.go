@@ -51,6 +51,7 @@ type member struct {
 
 	opened    atomic.Bool  // peer is set
 	transfers atomic.Int64 // requests of nodes for files that are being answered
+	removed   atomic.Bool  // while it was away, as other heads say
 	pulse     pulse
 
 	stop       chan struct{}                           // closed by end
@@ -192,19 +193,19 @@ func (m *member) run(ctx context.Context, backend api.Backend) error {
 	core.Go(func() error { return m.peer.Run(coreCtx) })
 	core.Go(func() error { return m.swarm.Run(coreCtx) })
 
-	edgeCtx, stopEdge := context.WithCancel(context.WithoutCancel(ctx))
+	untilStopped, stopEdge := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEdge()
 	go func() { // ends with the edge
 		select {
 		case <-ctx.Done():
 		case <-m.stop:
 		case <-coreCtx.Done():
-		case <-edgeCtx.Done():
+		case <-untilStopped.Done():
 		}
 		m.peer.HandOver() // before the edge takes its time: nobody waits for a head that goes
 		stopEdge()
 	}()
-	edge, edgeCtx := errgroup.WithContext(edgeCtx)
+	edge, edgeCtx := errgroup.WithContext(untilStopped)
 	edge.Go(func() error { return m.begin(edgeCtx) })
 	edge.Go(func() error {
 		l := tls.NewListener(m.apiL, m.serverTLS())

@@ -46,7 +46,7 @@ func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Co
 	if err := c.Validate(); err != nil {
 		return inventory.Result{}, err
 	}
-	if err := m.superseded(); err != nil {
+	if err := m.outside(); err != nil {
 		return inventory.Result{}, inventory.Errorf(inventory.KindRefused, "head", m.cfg.Name, "%v", err)
 	}
 	// The request's identity makes it safe to send the command again when a head

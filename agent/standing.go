@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -124,9 +125,10 @@ func (m *member) mayTell() bool {
 // keepPulse looks after how well this head knows.
 func (m *member) keepPulse(ctx context.Context) error {
 	m.pulse.start(m.lastSure())
-	var sure sync.WaitGroup
-	sure.Go(func() { m.keepSure(ctx) })
-	defer sure.Wait()
+	var others sync.WaitGroup
+	others.Go(func() { m.keepSure(ctx) })
+	others.Go(func() { m.keepAsking(ctx) })
+	defer others.Wait()
 	for pause(ctx, beatTime) {
 		m.pulse.look(m.peer.LastContact())
 	}
@@ -151,6 +153,50 @@ func (m *member) keepSure(ctx context.Context) {
 			m.saveSure(saved)
 		}
 	}
+}
+
+// keepAsking finds out whether this head, which hears of no leader, was removed
+// while it was away: nobody tells it.
+func (m *member) keepAsking(ctx context.Context) {
+	for pause(ctx, cutOff) {
+		if !m.standing().cutOff {
+			continue
+		}
+		for h := range m.machine.View().Heads() {
+			if h.Name != m.cfg.Name && m.live(h.Name) && m.removedBy(ctx, h) {
+				m.removed.Store(true)
+				m.log.Error("this head was removed from the cluster while it was away, and serves nobody", "told by", h.Name)
+				return
+			}
+		}
+	}
+}
+
+// removedBy asks a head, and tells whether it is one of a mesh that can decide and
+// that this one does not belong to.
+func (m *member) removedBy(ctx context.Context, h *inventory.Head) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	heads, err := m.clientOf(h).Heads(ctx)
+	led := false
+	for _, other := range heads {
+		if other.Name == m.cfg.Name {
+			return false
+		}
+		led = led || other.Leader
+	}
+	return err == nil && led
+}
+
+// outside tells why this head does not belong to the cluster any more, if so.
+func (m *member) outside() error {
+	inv := m.machine.View()
+	_, begun := inv.Cluster()
+	_, listed := inv.Head(m.cfg.Name)
+	if m.removed.Load() || begun && !listed && m.id.Adopt == nil {
+		return fmt.Errorf("this head was removed from the cluster and serves nobody: stop its agent, and empty %s before it joins anew", m.cfg.DataDir)
+	}
+	return m.superseded()
 }
 
 // sureRecord is kept in DataDir, so that the time for which a head that is cut off

@@ -70,7 +70,17 @@ func listenStream(cfg *Config, limit *limiter) (*stream, error) {
 	}
 	s.tls.MinVersion = tls.VersionTLS13
 	s.tls.ClientAuth = tls.RequireAndVerifyClientCert
-	s.tls.VerifyConnection = func(cs tls.ConnectionState) error { return s.authorize(cs.PeerCertificates[0]) }
+	// Gossip tells generations too late: a head of the past may be calling already. So
+	// they are part of the handshake (ALPN, RFC 7301), and none is the first.
+	if cfg.Generation > 0 {
+		s.tls.NextProtos = []string{fmt.Sprintf("luna-raft/%d", cfg.Generation)}
+	}
+	s.tls.VerifyConnection = func(cs tls.ConnectionState) error {
+		if err := s.sameGeneration(cs); err != nil {
+			return err
+		}
+		return s.authorize(cs.PeerCertificates[0])
+	}
 	s.serving.Go(s.serve)
 	return s, nil
 }
@@ -186,9 +196,20 @@ func (s *stream) dialing(name string) *tls.Config {
 		if leaf.Subject.CommonName != name {
 			return fmt.Errorf("head %s answers in the place of head %s", leaf.Subject.CommonName, name)
 		}
+		if err := s.sameGeneration(cs); err != nil {
+			return err
+		}
 		return s.authorize(leaf)
 	}
 	return conf
+}
+
+// sameGeneration refuses a head of another generation of the cluster.
+func (s *stream) sameGeneration(cs tls.ConnectionState) error {
+	if len(s.tls.NextProtos) > 0 && cs.NegotiatedProtocol != s.tls.NextProtos[0] {
+		return fmt.Errorf("head %s is of another generation of the cluster", cs.PeerCertificates[0].Subject.CommonName)
+	}
+	return nil
 }
 
 // Addr is the address that others know, not the one that is bound: raft takes it
