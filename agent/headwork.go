@@ -255,7 +255,8 @@ func (a *Agent) forget() error {
 	return nil
 }
 
-// RemoveHead forgets a head for good: the leader then takes its vote.
+// RemoveHead forgets a head for good, and returns when the leader has taken its
+// vote.
 func (a *Agent) RemoveHead(ctx context.Context, by inventory.Asker, name string, force bool) error {
 	m, err := a.self()
 	if err != nil {
@@ -268,7 +269,13 @@ func (a *Agent) RemoveHead(ctx context.Context, by inventory.Asker, name string,
 	if err := m.mayGo(h, force); err != nil {
 		return err
 	}
-	return a.tellHead(ctx, by, inventory.RemoveHead{Name: name})
+	if err := a.tellHead(ctx, by, inventory.RemoveHead{Name: name}); err != nil {
+		return err
+	}
+	if name == a.cfg.Name {
+		return nil // it is not told when it is let go
+	}
+	return m.waitGone(ctx, name)
 }
 
 // ReplaceHead removes a head that is lost and makes a token for another.
@@ -283,9 +290,6 @@ func (a *Agent) ReplaceHead(ctx context.Context, by inventory.Asker, name string
 		}
 	}
 	if err := a.RemoveHead(ctx, by, name, r.Force); err != nil {
-		return api.InviteReply{}, err
-	}
-	if err := m.waitGone(ctx, name); err != nil {
 		return api.InviteReply{}, err
 	}
 	return a.Invite(ctx, by, api.InviteRequest{TTL: r.TTL})

@@ -339,12 +339,22 @@ func (a *Agent) ask(ctx context.Context, c *api.Client, local netip.Addr, t pki.
 		return nil, api.AdmitReply{}, inventory.Errorf(inventory.KindRefused, "head", a.cfg.Name, "%v", err)
 	}
 	defer closePorts()
-	r, err := c.Admit(ctx, api.AdmitRequest{
+	request := api.AdmitRequest{
 		InviteID: t.ID, Secret: base64.StdEncoding.EncodeToString(t.Secret), Name: a.cfg.Name,
 		Address: local, Addresses: localAddresses(local), Ports: ports,
 		Version: a.cfg.Version, Protocol: api.ProtocolVersion, Time: time.Now().UTC(), CSR: csr,
 		Format: inventory.FormatVersion, Witness: a.cfg.Witness,
-	})
+	}
+	r, err := c.Admit(ctx, request)
+	if errors.Is(err, inventory.ErrInvalid) && strings.Contains(err.Error(), "unexpected property") {
+		// A head of a release before format 2 refuses a request that says more than it
+		// knows. It need not be told the format, for its mesh has the first.
+		if request.Witness {
+			return nil, r, inventory.Errorf(inventory.KindUnavailable, "head", a.cfg.Name, "%s runs a release of luna that does not know what a witness is: upgrade luna on all heads first", c.Base)
+		}
+		request.Format = 0
+		r, err = c.Admit(ctx, request)
+	}
 	if err != nil {
 		return nil, r, err
 	}

@@ -171,13 +171,14 @@ func (a *Agent) Status(ctx context.Context) (api.ClusterStatus, error) {
 	if c != nil {
 		s.Cluster = c.UUID
 	}
-	for _, h := range heads {
-		if h.Role == "voter" {
-			s.Voters++
-			if h.State == string(consensus.Alive) {
-				s.Alive++
-			}
+	alive := m.alive()
+	for _, name := range m.voters() { // one that was removed may still count
+		s.Voters++
+		if alive[name] {
+			s.Alive++
 		}
+	}
+	for _, h := range heads {
 		if h.Leader {
 			s.Leader = h.Name
 		}

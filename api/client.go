@@ -113,6 +113,10 @@ func readError(resp *http.Response) error {
 	if json.Unmarshal(b, &e) == nil && e.Kind != "" {
 		return &e
 	}
+	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
+		// The head has no such route at all: a refusal of its own would have a kind.
+		return inventory.Errorf(inventory.KindNotFound, "", "", "the head runs a release of luna that does not know this: upgrade luna on all heads first")
+	}
 	return inventory.Errorf(inventory.KindInternal, "", "", "unexpected answer %s: %s", resp.Status, bytes.TrimSpace(b))
 }
 

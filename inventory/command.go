@@ -138,7 +138,7 @@ func (e Envelope) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode command: %T is not in the set of commands", e.Command)
 	}
 	if need := Since(e.Command); need > e.Version {
-		return nil, Errorf(KindUnavailable, "", "", "a head of the mesh runs a release of luna that does not know this yet: upgrade luna on all heads first (`luna head list` shows their versions)")
+		return nil, Errorf(KindUnavailable, "", "", "not all heads of the mesh are there with a release of luna that knows this: upgrade luna on all heads first, and remove those that are lost (`luna cluster status` shows their versions)")
 	}
 	body, err := json.Marshal(e.Command)
 	if err != nil {
