@@ -157,10 +157,11 @@ const (
 	// StaleHeader is in the answer to a read where the asked head could not make
 	// sure that it knows the newest state: the reason, in words.
 	StaleHeader = "Luna-Stale"
-	// ReadHeader, in a request, with the value [ReadLocal] asks for the state
+	// ReadHeader asks, in a request and with the value [ReadLocal], for the state
 	// that the asked head has, fresh or not.
 	ReadHeader = "Luna-Read"
-	ReadLocal  = "local"
+	// ReadLocal is the value of [ReadHeader].
+	ReadLocal = "local"
 )
 
 // reads tells whether a request is to be answered from the newest state. How the

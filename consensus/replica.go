@@ -48,6 +48,7 @@ type replica struct {
 	leaderChanged signal
 	underWay      flight
 	synced        atomic.Uint64 // see SyncApplied
+	syncing       atomic.Bool
 	closed        chan struct{}
 }
 

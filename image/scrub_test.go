@@ -213,7 +213,7 @@ func pages(t *testing.T, path string) (n int) {
 	size := int(fileSize(t, path))
 	m, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
 	must(t, err)
-	defer unix.Munmap(m) //nolint:errcheck // the test ends with it
+	defer unix.Munmap(m)
 	in := make([]byte, (size+4095)/4096)
 	if _, _, e := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(size), uintptr(unsafe.Pointer(&in[0]))); e != 0 {
 		t.Fatal(e)

@@ -249,7 +249,7 @@ func (h *history) mustBeLinearizable(t *testing.T) {
 			t.Errorf("and %d nodes more, of %d of which not even the writes are", len(wrong)-i, len(bad))
 			break
 		}
-		file, err := os.CreateTemp("", "luna-history-*.html") // it stays: it is what to look at
+		file, err := os.CreateTemp("", "luna-history-*.html") //nolint:usetesting // it stays: it is what to look at
 		if err != nil {
 			t.Fatal(err)
 		}

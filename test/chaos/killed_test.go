@@ -33,10 +33,10 @@ type ledger struct {
 // note remembers the end of a call.
 func (l *ledger) note(c call, f fate) {
 	l.count[f]++
-	switch {
-	case f == unknown:
+	switch f {
+	case unknown:
 		l.open[c.node] = true
-	case f == done:
+	case done:
 		_, l.told[c.node] = step(l.told[c.node], c, outcome{fate: done})
 	}
 }
@@ -59,7 +59,7 @@ func writer(ctx context.Context, t *testing.T, id int, doors []*door) *ledger {
 	}
 	for n := 0; ctx.Err() == nil; n++ {
 		name := fmt.Sprintf("w%dn%d", id, n)
-		f := unknown
+		var f fate
 		if id%2 == 0 {
 			f = tell(call{verb: add, node: name})
 		} else {

@@ -151,16 +151,6 @@ func (m *mesh) led() (n int, err error) {
 	return n, nil
 }
 
-// at gives the head with that address.
-func (m *mesh) at(a netip.Addr) *site.Head {
-	for _, h := range m.Heads {
-		if h.Addr == a {
-			return h
-		}
-	}
-	return nil
-}
-
 // standstill measures for how long this machine does not run at all, as a virtual
 // one does whose host has other things to do. A machine that is merely busy lets a
 // timer come a few hundredths of a second late.
