@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/clustervision/luna/inventory"
@@ -20,6 +21,8 @@ const (
 // and finds out when every head has heard that an address was given up.
 type timekeeper struct {
 	*member
+
+	mu      sync.Mutex
 	counted time.Time // up to when time is counted
 	running bool      // something went by the clock when it was looked at last
 	waiting time.Time // since when addresses wait; zero: none does
@@ -30,7 +33,9 @@ type timekeeper struct {
 // once; what it is not sure to have told is lost. So the mesh's clock never runs
 // faster than time does.
 func (m *member) keepTime(ctx context.Context) error {
-	k := timekeeper{member: m, counted: time.Now(), reached: map[inventory.ID]uint64{}}
+	k := &timekeeper{member: m, counted: time.Now(), reached: map[inventory.ID]uint64{}}
+	m.keeper.Store(k)
+	defer m.keeper.Store(nil)
 	for {
 		changed := m.machine.Changed()
 		wait := k.look(ctx, m.machine.View())
@@ -48,6 +53,8 @@ func (m *member) keepTime(ctx context.Context) error {
 
 // look tells the mesh what is due, and returns when to look again.
 func (k *timekeeper) look(ctx context.Context, inv *inventory.Inventory) time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	waits, ends := retired(inv), ends(inv)
 	now := time.Now()
 	if !k.running {
@@ -86,6 +93,18 @@ func (k *timekeeper) look(ctx context.Context, inv *inventory.Inventory) time.Du
 	return min(wait, k.untilEnd(inv, ends))
 }
 
+// count moves the mesh's clock on to now, where anything goes by it.
+func (k *timekeeper) count(ctx context.Context) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	inv, now := k.machine.View(), time.Now()
+	next := inventory.Advance{Elapsed: min(now.Sub(k.counted), inventory.MaxAdvance), Held: inv.Held()}
+	if k.running && inv.Format() >= inventory.Since(next) {
+		k.tell(ctx, next)
+		k.counted = now
+	}
+}
+
 // untilEnd is when the next thing ends, as far as is counted by now.
 func (k *timekeeper) untilEnd(inv *inventory.Inventory, ends []time.Time) time.Duration {
 	first := tickTime
@@ -102,7 +121,7 @@ func (k *timekeeper) tell(ctx context.Context, c inventory.Advance) {
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		_, err = k.apply(ctx, data)
+		_, err = k.apply(ctx, c, data)
 	}
 	if err != nil && ctx.Err() == nil {
 		k.log.Warn("the mesh's clock stands still", "err", err)

@@ -53,6 +53,7 @@ type member struct {
 	transfers atomic.Int64 // requests of nodes for files that are being answered
 	removed   atomic.Bool  // while it was away, as other heads say
 	pulse     pulse
+	keeper    atomic.Pointer[timekeeper] // while this head leads
 
 	stop       chan struct{}                           // closed by end
 	afterwards atomic.Pointer[func() (*member, error)] // what this head is after it ends as this member; nil: as ctx says

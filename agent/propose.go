@@ -60,7 +60,7 @@ func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Co
 	open := false // an attempt may have succeeded, or may yet
 	for {
 		leader := m.peer.LeaderChanged()
-		done, err := m.tryPropose(ctx, data)
+		done, err := m.tryPropose(ctx, c, data)
 		open = open || errors.Is(err, consensus.ErrOutcomeUnknown) || errors.Is(err, inventory.ErrUnknown)
 		if err == nil {
 			if err := m.peer.WaitApplied(ctx, done.Index); err != nil {
@@ -121,8 +121,8 @@ func again(err error) bool {
 }
 
 // tryPropose asks the leader once: this head, or the one that leads.
-func (m *member) tryPropose(ctx context.Context, data []byte) (api.Applied, error) {
-	applied, err := m.apply(ctx, data)
+func (m *member) tryPropose(ctx context.Context, c inventory.Command, data []byte) (api.Applied, error) {
+	applied, err := m.apply(ctx, c, data)
 	var other *consensus.NotLeaderError
 	if !errors.As(err, &other) {
 		return applied, err
@@ -134,7 +134,12 @@ func (m *member) tryPropose(ctx context.Context, data []byte) (api.Applied, erro
 	return m.clientOf(h).Forward(ctx, data)
 }
 
-func (m *member) apply(ctx context.Context, data []byte) (api.Applied, error) {
+// apply puts a command into the log, if this head leads. A token is held against
+// what the time is, and not against what it was at the last tick.
+func (m *member) apply(ctx context.Context, c inventory.Command, data []byte) (api.Applied, error) {
+	if k := m.keeper.Load(); k != nil && inventory.Verb(c) == inventory.Verb(inventory.AdmitHead{}) {
+		k.count(ctx)
+	}
 	r, index, err := m.peer.Apply(ctx, data)
 	if err != nil {
 		return api.Applied{}, err
@@ -148,11 +153,12 @@ func (a *Agent) Forwarded(ctx context.Context, data []byte) (api.Applied, error)
 	if err != nil {
 		return api.Applied{}, err
 	}
-	if _, err := inventory.Decode(data); err != nil {
+	e, err := inventory.Decode(data)
+	if err != nil {
 		// It must never get into the log, where no head could pass over it.
 		return api.Applied{}, inventory.Errorf(inventory.KindInvalid, "", "", "%v", err)
 	}
-	applied, err := m.apply(ctx, data)
+	applied, err := m.apply(ctx, e.Command, data)
 	if err == nil {
 		return applied, nil
 	}

@@ -51,7 +51,7 @@ func TestTokens(t *testing.T) {
 		}
 		return nil
 	}))
-	t.Run("expired", refuse(fresh, h2, short, 1, "the token expired at"))
+	t.Run("expired", refuse(fresh, h2, short, 1, "the token has expired"))
 	t.Run("by a member", func(t *testing.T) { refused(t, join(h2, h1, good), 1, "already a member") })
 
 	must(t, join(fresh, h2, good))
