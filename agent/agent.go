@@ -218,6 +218,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	go func() { done <- s.Serve(l) }()
 	select {
 	case err := <-done:
+		s.Close() // the connections that are open would be served on
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
