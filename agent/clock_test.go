@@ -119,6 +119,7 @@ func TestSafeAndStatus(t *testing.T) {
 	if err != nil || !s.Safe || !strings.Contains(strings.Join(s.Notes, "\n"), "does not answer") {
 		t.Errorf("one that is down: %+v, %v", s, err)
 	}
+	agenttest.Eventually(t, soon, "h3 has no duty", func() bool { return holder(t, heads[1]) != "h3" && holder(t, heads[1]) != "" })
 	status, err := heads[1].Client.Status(t.Context())
 	noError(t, err)
 	text := strings.Join(status.Warnings, "\n")
