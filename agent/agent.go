@@ -167,17 +167,9 @@ func (a *Agent) Run(ctx context.Context) error {
 // may end as a member and go on as nobody, or as another one: see afterwards.
 func (a *Agent) runMember(ctx context.Context) error {
 	for {
-		a.mu.Lock()
-		arrived := a.arrived
-		a.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-arrived:
-		}
-		m, err := a.self()
+		m, err := a.awaitSelf(ctx)
 		if err != nil {
-			continue
+			return nil //nolint:nilerr // it ends before it is one
 		}
 		err = m.run(ctx, a)
 		then := m.afterwards.Load()

@@ -86,9 +86,8 @@ func (k *timekeeper) look(ctx context.Context, inv *inventory.Inventory) time.Du
 			wait = 50 * time.Millisecond
 		}
 	}
-	if due && inv.Format() >= inventory.Since(next) {
-		k.tell(ctx, next)
-		k.counted = now
+	if due {
+		k.advance(ctx, inv, now, next)
 	}
 	return min(wait, k.untilEnd(inv, ends))
 }
@@ -99,8 +98,16 @@ func (k *timekeeper) count(ctx context.Context) {
 	defer k.mu.Unlock()
 	inv, now := k.machine.View(), time.Now()
 	next := inventory.Advance{Elapsed: min(now.Sub(k.counted), inventory.MaxAdvance), Held: inv.Held()}
-	if k.running && inv.Format() >= inventory.Since(next) {
-		k.tell(ctx, next)
+	if k.running {
+		k.advance(ctx, inv, now, next)
+	}
+}
+
+// advance tells what was counted up to now, where the mesh has such a clock. What
+// it is not sure to have told is not counted again.
+func (k *timekeeper) advance(ctx context.Context, inv *inventory.Inventory, now time.Time, c inventory.Advance) {
+	if inv.Format() >= inventory.Since(c) {
+		k.tell(ctx, c)
 		k.counted = now
 	}
 }

@@ -154,6 +154,18 @@ func (m *member) voters() []string {
 	return names
 }
 
+// countVoters counts the heads that have a vote, and those of them that are there.
+func (m *member) countVoters() (voters, there int) {
+	alive := m.alive()
+	for _, name := range m.voters() {
+		voters++
+		if alive[name] {
+			there++
+		}
+	}
+	return voters, there
+}
+
 // quorum says how many heads are away, and which, since when.
 func (m *member) quorum() string {
 	servers, err := m.peer.Servers()

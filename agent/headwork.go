@@ -284,10 +284,8 @@ func (a *Agent) ReplaceHead(ctx context.Context, by inventory.Asker, name string
 	if err != nil {
 		return api.InviteReply{}, err
 	}
-	if m.live(name) && name != "" {
-		if _, ok := m.machine.View().Head(name); ok {
-			return api.InviteReply{}, inventory.Errorf(inventory.KindRefused, "head", name, "head '%s' is there: a head that works is taken out with `luna leave` on it; replace is for one that is lost", name)
-		}
+	if _, ok := m.machine.View().Head(name); ok && m.live(name) {
+		return api.InviteReply{}, inventory.Errorf(inventory.KindRefused, "head", name, "head '%s' is there: a head that works is taken out with `luna leave` on it; replace is for one that is lost", name)
 	}
 	if err := a.RemoveHead(ctx, by, name, r.Force); err != nil {
 		return api.InviteReply{}, err

@@ -105,13 +105,8 @@ func (m *member) outvoted() bool {
 	if m.peer.LastContact() < cutOff {
 		return false
 	}
-	voters, alive, there := m.voters(), m.alive(), 0
-	for _, v := range voters {
-		if alive[v] {
-			there++
-		}
-	}
-	return len(voters) > 0 && there <= len(voters)/2
+	voters, there := m.countVoters()
+	return voters > 0 && there <= voters/2
 }
 
 // again tells whether the same command, sent again, may fare better.
@@ -137,8 +132,10 @@ func (m *member) tryPropose(ctx context.Context, c inventory.Command, data []byt
 // apply puts a command into the log, if this head leads. A token is held against
 // what the time is, and not against what it was at the last tick.
 func (m *member) apply(ctx context.Context, c inventory.Command, data []byte) (api.Applied, error) {
-	if k := m.keeper.Load(); k != nil && inventory.Verb(c) == inventory.Verb(inventory.AdmitHead{}) {
-		k.count(ctx)
+	if _, admits := c.(inventory.AdmitHead); admits {
+		if k := m.keeper.Load(); k != nil {
+			k.count(ctx)
+		}
 	}
 	r, index, err := m.peer.Apply(ctx, data)
 	if err != nil {

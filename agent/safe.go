@@ -171,13 +171,7 @@ func (a *Agent) Status(ctx context.Context) (api.ClusterStatus, error) {
 	if c != nil {
 		s.Cluster = c.UUID
 	}
-	alive := m.alive()
-	for _, name := range m.voters() { // one that was removed may still count
-		s.Voters++
-		if alive[name] {
-			s.Alive++
-		}
-	}
+	s.Voters, s.Alive = m.countVoters() // one that was removed may still count
 	for _, h := range heads {
 		if h.Leader {
 			s.Leader = h.Name

@@ -58,12 +58,7 @@ its own death.`,
 				return err
 			}
 			s.note("head '%s' is now the first of cluster %s", made.Head, made.UUID)
-			file, err := keepCredential(made.UUID, made.Credential)
-			if err != nil {
-				s.warn("the admin credential could not be stored: %v; make another with `luna cluster credential`", err)
-				return nil
-			}
-			s.note("the admin credential, for luna on any machine, is in %s", file)
+			s.keepCredential(made.UUID, made.Credential)
 			return nil
 		}),
 	}

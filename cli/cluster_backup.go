@@ -92,12 +92,7 @@ must not run any more: those that do fall silent when they see this one.`,
 			if len(r.Missing) > 0 {
 				s.note("nodes can boot %s once it is packed here: luna osimage pack", strings.Join(r.Missing, ", "))
 			}
-			file, err := keepCredential(r.UUID, r.Credential)
-			if err != nil {
-				s.warn("the admin credential could not be stored: %v; make another with `luna cluster credential`", err)
-				return nil
-			}
-			s.note("the admin credential, for luna on any machine, is in %s", file)
+			s.keepCredential(r.UUID, r.Credential)
 			return nil
 		}),
 	}

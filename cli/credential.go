@@ -93,3 +93,13 @@ func keepCredential(cluster, credential string) (string, error) {
 	}
 	return file, errors.Join(err, f.Close())
 }
+
+// keepCredential stores the credential of the first administrator and tells where.
+func (s *session) keepCredential(cluster, credential string) {
+	file, err := keepCredential(cluster, credential)
+	if err != nil {
+		s.warn("the admin credential could not be stored: %v; make another with `luna cluster credential`", err)
+		return
+	}
+	s.note("the admin credential, for luna on any machine, is in %s", file)
+}
