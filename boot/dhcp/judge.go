@@ -14,7 +14,7 @@ import (
 // Duty is what this head may answer on a network at this moment.
 type Duty int
 
-// The duties.
+// The duties, each of which includes the one before it.
 const (
 	// Silent: another head answers, or nobody does.
 	Silent Duty = iota
@@ -55,6 +55,8 @@ type verdict struct {
 	reply *dhcpv4.DHCPv4 // nil: no answer
 	from  netip.Addr     // this head
 	to    destination
+	on    inventory.ID // the network, and
+	under Duty         // what this head must still hold there when the answer goes out
 	lease *inventory.Network // a pool address of this network must be committed before there is an answer
 	note  string             // what an operator should know; "": nothing
 }
@@ -94,13 +96,13 @@ func (s scene) judge(r request, granted grant) verdict {
 	if had, ok := s.inv.RetiredFrom(spec.Address, r.machine.MAC); ok && spec.Node != nil {
 		return verdict{note: s.notYet(spec, had)}
 	}
-	a := answer{scene: s, request: r, network: network, spec: spec}
+	a := answer{scene: s, request: r, network: network, under: duty, spec: spec}
 	switch r.kind {
 	case dhcpv4.MessageTypeDiscover:
 		a.server = netip.Addr{} // it has not chosen one: RFC 2131, table 5
-		return a.address(duty, granted)
+		return a.address(granted)
 	case dhcpv4.MessageTypeRequest:
-		return a.address(duty, granted)
+		return a.address(granted)
 	case dhcpv4.MessageTypeInform:
 		a.server = netip.Addr{}
 		return a.inform()
@@ -140,11 +142,12 @@ type answer struct {
 	scene
 	request
 	network *inventory.Network
+	under   Duty
 	spec    boot.Spec
 }
 
 // address answers DISCOVER and REQUEST (RFC 2131 §4.3.1, §4.3.2).
-func (a answer) address(duty Duty, granted grant) verdict {
+func (a answer) address(granted grant) verdict {
 	discover := a.kind == dhcpv4.MessageTypeDiscover
 	if !discover && !a.forUs() {
 		return verdict{}
@@ -162,7 +165,7 @@ func (a answer) address(duty Duty, granted grant) verdict {
 		return a.grant(dhcpv4.MessageTypeOffer, granted)
 	case a.wants == granted.addr:
 		return a.grant(dhcpv4.MessageTypeAck, granted)
-	case duty == Everyone:
+	case a.under == Everyone:
 		return a.refuse("that address is not yours: ask again")
 	}
 	return verdict{}

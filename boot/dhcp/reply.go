@@ -38,7 +38,7 @@ func (a answer) grant(kind dhcpv4.MessageType, g grant) verdict {
 	}
 	p.Options[dhcpv4.OptionIPAddressLeaseTime.Code()] = seconds(g.ttl)
 	a.configure(p, g.addr)
-	return verdict{reply: p, from: a.spec.Server, to: a.destination(g.addr)}
+	return a.send(p, a.destination(g.addr))
 }
 
 // inform is the ACK to a machine that has its address from elsewhere.
@@ -49,7 +49,7 @@ func (a answer) inform() verdict {
 	p := a.reply(dhcpv4.MessageTypeAck)
 	p.ClientIPAddr = a.packet.ClientIPAddr
 	a.configure(p, a.client)
-	return verdict{reply: p, from: a.spec.Server, to: a.destination(a.client)}
+	return a.send(p, a.destination(a.client))
 }
 
 // refuse is NAK. It goes to all where no relay carries it, for the machine must
@@ -67,7 +67,13 @@ func (a answer) refuse(why string) verdict {
 	case a.network.ID != a.home: // it renews through a router
 		to = destination{addr: netip.AddrPortFrom(a.client, clientPort)}
 	}
-	return verdict{reply: p, from: a.spec.Server, to: to, note: "refused an address: " + why}
+	v := a.send(p, to)
+	v.note = "refused an address: " + why
+	return v
+}
+
+func (a answer) send(p *dhcpv4.DHCPv4, to destination) verdict {
+	return verdict{reply: p, from: a.spec.Server, to: to, on: a.network.ID, under: a.under}
 }
 
 // reply is what all replies have in common.

@@ -19,6 +19,7 @@ package dhcp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -204,35 +205,53 @@ func (s *Server) handle(r request, granted grant) {
 }
 
 func (s *Server) answer(r request, v verdict) {
-	if err := s.transmit(r, v); err != nil {
+	err := s.advertise(r, v)
+	if err == nil {
+		err = s.transmit(r, v)
+	}
+	switch {
+	case errors.Is(err, errOutOfDuty):
+		s.Logger.Debug("DHCP answer dropped", "device", s.Device, "mac", r.machine.MAC, "error", err)
+	case err != nil:
 		s.complain.Do(func() {
 			s.Logger.Warn("cannot send a DHCP answer", "device", s.Device, "mac", r.machine.MAC, "to", v.to.addr, "error", err)
 		})
-		return
+	case s.Logger.Enabled(context.Background(), slog.LevelDebug):
+		s.Logger.Debug("DHCP answered", "device", s.Device, "mac", r.machine.MAC, "answer", v.reply.MessageType().String(),
+			"address", v.reply.YourIPAddr.String(), "file", v.reply.BootFileName)
 	}
-	if !s.Logger.Enabled(context.Background(), slog.LevelDebug) {
-		return
-	}
-	s.Logger.Debug("DHCP answered", "device", s.Device, "mac", r.machine.MAC, "answer", v.reply.MessageType().String(),
-		"address", v.reply.YourIPAddr.String(), "file", v.reply.BootFileName)
 }
 
+var errOutOfDuty = errors.New("this head may not say so any more")
+
+// transmit asks again, last of all, whether this head has the duty: it may have stood
+// still with the answer in its hand, for long enough that another one holds.
 func (s *Server) transmit(r request, v verdict) error {
 	payload := v.reply.ToBytes()
 	if !v.to.frame {
-		return s.link.send(payload, v.to.addr)
-	}
-	if r.machine.Firmware == boot.IPXE && !s.NoRouterAdvertisements {
-		// First, so that it is there when the DHCP answer ends the other wait.
-		if err := s.link.frame(unix.ETH_P_IPV6, routerAdvertisement(s.hardware, r.packet.ClientHWAddr), r.packet.ClientHWAddr); err != nil {
-			return err
+		if s.Answers(v.on) < v.under {
+			return errOutOfDuty
 		}
+		return s.link.send(payload, v.to.addr)
 	}
 	to := r.packet.ClientHWAddr
 	if v.to.addr.Addr() == broadcast {
 		to = everybody
 	}
-	return s.link.frame(unix.ETH_P_IP, udpPacket(netip.AddrPortFrom(v.from, serverPort), v.to.addr, payload), to)
+	frame := udpPacket(netip.AddrPortFrom(v.from, serverPort), v.to.addr, payload)
+	if s.Answers(v.on) < v.under {
+		return errOutOfDuty
+	}
+	return s.link.frame(unix.ETH_P_IP, frame, to)
+}
+
+// advertise sends the router advertisement that goes with an answer to iPXE: before
+// it, so that it is there when the DHCP answer ends the other wait.
+func (s *Server) advertise(r request, v verdict) error {
+	if !v.to.frame || r.machine.Firmware != boot.IPXE || s.NoRouterAdvertisements {
+		return nil
+	}
+	return s.link.frame(unix.ETH_P_IPV6, routerAdvertisement(s.hardware, r.packet.ClientHWAddr), r.packet.ClientHWAddr)
 }
 
 // everybody is the Ethernet broadcast address.

@@ -303,6 +303,30 @@ func TestHolderChangesBetweenOfferAndRequest(t *testing.T) {
 	}
 }
 
+// A head that stood still with an answer in its hand does not send it when another one
+// may hold the duty.
+func TestDutyEndsBeforeTheAnswer(t *testing.T) {
+	for then, sent := range map[Duty]int{Everyone: 1, KnownNodes: 0, Silent: 0} {
+		w := newWire()
+		c := testConfig(fixture())
+		duties := []Duty{Everyone, then}
+		c.Answers = func(inventory.ID) (d Duty) {
+			d, duties = duties[0], duties[1:]
+			return d
+		}
+		answers := w.hear(macUnknown)
+		s := newServer(c, w.server(), net.HardwareAddr{2, 0, 0, 0, 0, 1})
+		r, err := classify(testPacket(macUnknown, ask(dhcpv4.MessageTypeDiscover)), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.handle(r, grant{netip.MustParseAddr("10.30.128.1"), time.Minute})
+		if len(answers) != sent || len(duties) != 0 {
+			t.Errorf("duty %d in the end: %d answers sent, and %d duties not asked for", then, len(answers), len(duties))
+		}
+	}
+}
+
 // A flood of made-up machines, with a quorum that does not answer: what waits is
 // bounded, and known nodes are answered all the while.
 func TestFlood(t *testing.T) {

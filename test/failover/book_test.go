@@ -40,9 +40,34 @@ type book struct {
 	all    int
 	page   []answer // every answer since turn, where it is kept
 	keep   bool
+	asked  map[question]time.Time
 }
 
-func newBook() *book { return &book{offers: map[netip.Addr]map[string]*span{}} }
+// question is a machine's DISCOVER, or its REQUEST.
+type question struct {
+	id       dhcpv4.TransactionID
+	discover bool
+}
+
+func newBook() *book {
+	b := &book{}
+	b.clear()
+	return b
+}
+
+// ask writes a question down.
+func (b *book) ask(p *dhcpv4.DHCPv4) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked[question{p.TransactionID, p.MessageType() == dhcpv4.MessageTypeDiscover}] = time.Now()
+}
+
+// askedAt tells when a machine asked what the answer is to.
+func (b *book) askedAt(a answer) time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.asked[question{a.question, a.kind == dhcpv4.MessageTypeOffer}]
+}
 
 // note writes an answer down. NAK offers nothing.
 func (b *book) note(a answer) {
@@ -72,6 +97,7 @@ func (b *book) clear() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.offers, b.page, b.all = map[netip.Addr]map[string]*span{}, nil, 0
+	b.asked = map[question]time.Time{}
 }
 
 // turn begins a page on which every answer stands in full.

@@ -111,6 +111,7 @@ func (c *client) attempt(ctx context.Context, began time.Time, retry time.Durati
 // ask sends a question and waits for its answer.
 func (c *client) ask(ctx context.Context, p *dhcpv4.DHCPv4, began time.Time, patience time.Duration) (heard, error) {
 	p.NumSeconds = uint16(time.Since(began) / time.Second)
+	c.wire.book.ask(p)
 	if err := c.wire.send(c.mac, p); err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 		return heard{}, fmt.Errorf("%s: ask: %w", c.mac, err)
 	}

@@ -103,7 +103,7 @@ func (w *waking) run(t *testing.T) (waiting string) {
 		}
 		return nil
 	}))
-	said := w.judge(t, twin, woke)
+	said := w.judge(t, twin, paused, woke)
 	t.Logf("%s was away for %.1f s, with %s bytes waiting, and answered %d times when it was back; %s holds", twin.Name, woke.Sub(paused).Seconds(), waiting, said, next.Name)
 	return waiting
 }
@@ -127,8 +127,9 @@ func (w *waking) prepare(t *testing.T) {
 	}))
 }
 
-// judge looks at all that the twin has said since it woke.
-func (w *waking) judge(t *testing.T, twin *site.Head, woke time.Time) (said int) {
+// judge looks at all that the twin has said since it woke, but for an answer to an
+// older question, which was in its hand when it was stopped.
+func (w *waking) judge(t *testing.T, twin *site.Head, paused, woke time.Time) (said int) {
 	right := map[string]netip.Addr{w.new.mac.String(): w.address, w.leased.mac.String(): w.leased.latest().address}
 	for i, c := range w.load.known {
 		right[c.mac.String()] = netip.AddrFrom4([4]byte{10, 30, 0, byte(i + 1)})
@@ -136,6 +137,10 @@ func (w *waking) judge(t *testing.T, twin *site.Head, woke time.Time) (said int)
 	var wrong [3][]answer
 	for _, a := range w.book.read() {
 		if a.from != twin.Addr {
+			continue
+		}
+		if at := w.book.askedAt(a); !at.IsZero() && at.Before(paused) {
+			t.Logf("the twin had it in its hand: %s", a)
 			continue
 		}
 		said++
