@@ -40,7 +40,7 @@ func (m *member) report(n *inventory.Node, r boot.Report) {
 	}
 	m.log.Info("node reports", "node", n.Name, "stage", r.Stage, "failed", r.Failed, "message", r.Message)
 	m.reports.add(inventory.NodeStatus{Name: n.Name, Status: inventory.Status{
-		Stage: r.Stage, Time: now, Head: m.cfg.Name, Version: r.Version, Failed: r.Failed, Message: r.Message,
+		Stage: r.Stage, Time: now, Head: m.cfg.Name, Version: r.Version, Failed: r.Failed, Message: r.Message, Run: r.Run, Number: r.Number,
 	}}, r.Percent)
 }
 
@@ -57,6 +57,9 @@ func (r *reports) add(s inventory.NodeStatus, p float64) {
 	// is shown as long as the inventory has not heard of the next stage.
 	if s.Stage == boot.StageDownload {
 		r.percent[s.Name] = percent{p, s.Time}
+	}
+	if s.Before(r.stages[s.Name].Status) {
+		return
 	}
 	r.stages[s.Name] = s
 	select {
@@ -114,7 +117,11 @@ func (m *member) sendReports(ctx context.Context) error {
 		for len(batch) > 0 {
 			c := inventory.RecordStatus{}
 			for _, s := range batch {
-				c.Statuses = append(c.Statuses, s)
+				// What the head saw itself before it slept is long over. The installer's
+				// own word bears a number, and finds its place.
+				if s.Run != "" || !s.Time.Before(m.pulse.awakeSince()) {
+					c.Statuses = append(c.Statuses, s)
+				}
 			}
 			if _, err := m.propose(ctx, m.byItself(), c); err == nil {
 				break

@@ -103,6 +103,13 @@ func (p *pulse) know(at time.Time) {
 	}
 }
 
+// awakeSince gives when the head started, or woke up last.
+func (p *pulse) awakeSince() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.woke
+}
+
 // standing tells how this head is, but for what it holds.
 func (m *member) standing() standing {
 	away := m.peer.LastContact()

@@ -69,6 +69,12 @@ type Report struct {
 	Version string  `json:"version,omitempty"` // the image version it installs
 	Failed  bool    `json:"failed,omitempty"`  // the stage failed and will be tried again; StageSetupBMC alone is passed over
 	Message string  `json:"message,omitempty"` // the last lines of a failed stage
+
+	// Heads store reports at their own pace, and one that slept may do so much later:
+	// reports of one Run of the installer, a random name, are ordered by Number. A
+	// report without a Run is a head's own, or an image's of Luna 1.2.
+	Run    string `json:"run,omitempty"`
+	Number int    `json:"number,omitempty"` // from 1 on
 }
 
 // The stages, in order, under the names of 1.2.

@@ -302,6 +302,12 @@ func recordStatus(tx *inventory.Tx, c inventory.RecordStatus) error {
 		}
 		status := s.Status
 		status.Node = n.ID
+		if tx.Format() < 2 {
+			status.Run, status.Number = "", 0 // what heads of that format do not know
+		}
+		if known, ok := tx.Status(n.ID); ok && status.Before(*known) {
+			continue // a head that slept, or that waited for a leader, tells it late
+		}
 		tx.Put(&status)
 	}
 	return nil

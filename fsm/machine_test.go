@@ -264,7 +264,7 @@ func everything(t *testing.T) *site {
 		inventory.AssignDuties{DHCP: map[string]string{"cluster": "h2"}},
 		g.publish("0000000000000001", "compute", epoch),
 		inventory.RecordHolder{Version: "0000000000000001", Head: "h2", Held: true},
-		inventory.RecordStatus{Statuses: []inventory.NodeStatus{{Name: "node001", Status: inventory.Status{Stage: "install.success", Time: epoch, Head: "h1"}}}},
+		inventory.RecordStatus{Statuses: []inventory.NodeStatus{{Name: "node001", Status: inventory.Status{Stage: "install.success", Time: epoch, Head: "h1", Run: "r", Number: 9}}}},
 		inventory.LeaseAddress{Network: "cluster", MAC: "52:54:00:00:00:77", At: epoch, TTL: time.Hour},
 		inventory.LeaseAddress{Network: "cluster", MAC: "52:54:00:00:00:78", At: epoch, TTL: time.Hour},
 		inventory.SetRange{Network: "cluster", Range: addrRange("10.30.128.0", "10.30.128.0")}, // the second is retired

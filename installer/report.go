@@ -2,6 +2,7 @@ package installer
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"sync"
 	"time"
@@ -18,19 +19,24 @@ type reporter struct {
 	log   *slog.Logger
 	pause time.Duration // between two walks over heads of which none listens
 
+	name string // of this run, in each report
+
 	mu      sync.Mutex
+	told    int           // how many reports
 	queue   []boot.Report // the first may be on its way
 	changed chan struct{} // closed, and replaced, whenever queue changes
 }
 
 func newReporter(send func(context.Context, boot.Report) error, log *slog.Logger) *reporter {
-	return &reporter{send: send, log: log, pause: time.Second, changed: make(chan struct{})}
+	return &reporter{send: send, log: log, pause: time.Second, name: rand.Text(), changed: make(chan struct{})}
 }
 
 // tell queues a report and returns at once.
 func (r *reporter) tell(rep boot.Report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.told++
+	rep.Run, rep.Number = r.name, r.told
 	// The first is left alone, for it may be on its way.
 	if n := len(r.queue); n > 1 && r.queue[n-1].Stage == rep.Stage {
 		r.queue[n-1] = rep

@@ -26,6 +26,7 @@ func TestReporterOrder(t *testing.T) {
 	var (
 		mu    sync.Mutex
 		got   []string
+		last  int
 		first = make(chan struct{}) // closed when the head answers the first report at last
 	)
 	r := newReporter(func(_ context.Context, rep boot.Report) error {
@@ -33,6 +34,10 @@ func TestReporterOrder(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		got = append(got, fmt.Sprintf("%s %.0f", rep.Stage, rep.Percent))
+		if rep.Run == "" || rep.Number <= last {
+			t.Errorf("%s is number %d of run '%s', after %d", rep.Stage, rep.Number, rep.Run, last)
+		}
+		last = rep.Number
 		return nil
 	}, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -257,7 +257,14 @@ type Status struct {
 	Version string    `json:"version,omitempty"` // the image version that the node boots
 	Failed  bool      `json:"failed,omitempty"`  // the stage failed and is tried again
 	Message string    `json:"message,omitempty"` // last lines of a failed stage
+
+	// From format 2 on: which run of the installer said it, and as its how manieth word.
+	Run    string `json:"run,omitempty"`
+	Number int    `json:"number,omitempty"`
 }
+
+// Before tells whether the same run of the installer said this before that one.
+func (s Status) Before(t Status) bool { return s.Run != "" && s.Run == t.Run && s.Number < t.Number }
 
 // Head is a machine that runs the agent.
 type Head struct {
