@@ -55,8 +55,8 @@ type verdict struct {
 	reply *dhcpv4.DHCPv4 // nil: no answer
 	from  netip.Addr     // this head
 	to    destination
-	on    inventory.ID // the network, and
-	under Duty         // what this head must still hold there when the answer goes out
+	on    inventory.ID       // the network, and
+	under Duty               // what this head must still hold there when the answer goes out
 	lease *inventory.Network // a pool address of this network must be committed before there is an answer
 	note  string             // what an operator should know; "": nothing
 }
