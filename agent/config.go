@@ -65,30 +65,61 @@ func Defaults() Config {
 	}
 }
 
+// Wrong is what is wrong with a setting, by its name in the configuration file.
+type Wrong struct {
+	Key string
+	Err error
+}
+
 // Validate tells everything that is wrong with the configuration.
 func (c *Config) Validate() error {
 	var errs []error
-	if err := inventory.CheckName("head", c.Name); err != nil {
-		errs = append(errs, fmt.Errorf("name: %w", err))
+	for _, w := range c.Check() {
+		errs = append(errs, fmt.Errorf("%s: %w", w.Key, w.Err))
 	}
-	for key, path := range map[string]string{"data-dir": c.DataDir, "socket": c.Socket} {
-		if !filepath.IsAbs(path) {
-			errs = append(errs, fmt.Errorf("%s: must be an absolute path, not '%s'", key, path))
+	return errors.Join(errs...)
+}
+
+// Check gives everything that is wrong with the configuration.
+func (c *Config) Check() (all []Wrong) {
+	wrong := func(key, format string, args ...any) { all = append(all, Wrong{key, fmt.Errorf(format, args...)}) }
+	if err := inventory.CheckName("head", c.Name); err != nil {
+		wrong("name", "%w", err)
+	}
+	paths := []struct{ key, path string }{{"data-dir", c.DataDir}, {"socket", c.Socket}}
+	for _, p := range paths {
+		if !filepath.IsAbs(p.path) {
+			wrong(p.key, "must be an absolute path, not '%s'", p.path)
 		}
 	}
 	if len(c.Socket) > 107 {
-		errs = append(errs, fmt.Errorf("socket: '%s' is longer than the 107 bytes that the kernel allows", c.Socket))
+		wrong("socket", "'%s' is longer than the 107 bytes that the kernel allows", c.Socket)
 	}
-	for key, port := range map[string]int{
-		"api-port": c.APIPort, "http-port": c.HTTPPort, "raft-port": c.RaftPort, "gossip-port": c.GossipPort,
-		"swarm-port-min": c.SwarmPortMin, "swarm-port-max": c.SwarmPortMax,
+	taken := map[int]string{}
+	for _, p := range []struct {
+		key         string
+		least, port int
+	}{
+		{"api-port", 0, c.APIPort},
+		{"http-port", 0, c.HTTPPort},
+		{"raft-port", 0, c.RaftPort},
+		{"gossip-port", 0, c.GossipPort},
+		{"tftp-port", -1, c.TFTPPort},
+		{"dhcp-port", -1, c.DHCPPort},
+		{"swarm-port-min", 0, c.SwarmPortMin},
+		{"swarm-port-max", 0, c.SwarmPortMax},
 	} {
-		if port < 0 || port > 65535 {
-			errs = append(errs, fmt.Errorf("%s: %d is no port", key, port))
+		switch other := taken[p.port]; {
+		case p.port < p.least || p.port > 65535:
+			wrong(p.key, "%d is no port", p.port)
+		case other != "" && p.port > 0 && p.key != "swarm-port-max":
+			wrong(p.key, "%d is %s already", p.port, other)
+		default:
+			taken[p.port] = p.key
 		}
 	}
 	if c.SwarmPortMax < c.SwarmPortMin {
-		errs = append(errs, fmt.Errorf("swarm-port-max: %d is below swarm-port-min %d", c.SwarmPortMax, c.SwarmPortMin))
+		wrong("swarm-port-max", "%d is below swarm-port-min %d", c.SwarmPortMax, c.SwarmPortMin)
 	}
-	return errors.Join(errs...)
+	return all
 }

@@ -111,14 +111,20 @@ func (a *Agent) Heads(ctx context.Context) ([]api.Head, error) {
 				}
 			}
 		}
-		for n := range inv.Networks() {
-			if n.Duty.Holder == h.ID && !n.Range.IsZero() {
-				w.Networks = append(w.Networks, n.Name)
-			}
-		}
+		w.Networks = append(w.Networks, answersOn(inv, h)...)
 		heads = append(heads, w)
 	}
 	return heads, nil
+}
+
+// answersOn names the networks on which the head holds DHCP.
+func answersOn(inv *inventory.Inventory, h *inventory.Head) (networks []string) {
+	for n := range inv.Networks() {
+		if n.Duty.Holder == h.ID && !n.Range.IsZero() {
+			networks = append(networks, n.Name)
+		}
+	}
+	return networks
 }
 
 // Progress gives the running downloads of the nodes, from whichever head they

@@ -111,8 +111,8 @@ func (m *mesh) watch(t *testing.T) (calm func(t *testing.T)) {
 		must(t, err)
 		t.Logf("led by %s, then by %s; DHCP held by %s, then by %s; %d words of a new leader; the machine stood still for %.2f s",
 			leader.Name, now.Name, holder.Name, holds.Name, again-led, still.Seconds())
-		full, _ := soak()
-		if moved := now != leader || holds != holder || again != led; moved && (full || still < 200*time.Millisecond) {
+		// A machine that stood still gave nobody the CPU, which proves nothing.
+		if moved := now != leader || holds != holder || again != led; moved && still < 200*time.Millisecond {
 			t.Error("another head had to lead, or to hold DHCP")
 		}
 	}
