@@ -63,7 +63,7 @@ func openContents(dir string, use bool) (c contents, err error) {
 	state := new(list)
 	_, trans := raft.NewInmemTransport("h1")
 	defer trans.Close()
-	replayed, err := replay(&machine{fsm: state}, disk.record, disk.store, disk.snaps, trans)
+	replayed, err := disk.replay(&machine{fsm: state}, trans)
 	if err != nil {
 		return c, err
 	}

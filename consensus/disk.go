@@ -22,7 +22,8 @@ import (
 // has stepped down then (raft does that), and hands over; it sends no heartbeats
 // and wants no votes any more (see transport.go); what must be on disk before it
 // may be said is not said. It goes on to follow: it knows who leads, and has the
-// state that it had. Meanwhile it looks whether it can write again, and then takes
+// state that it had. A head that starts on such a disk is the same from the start
+// (see replay), if its files can be opened. Meanwhile it looks whether it can write again, and then takes
 // part as before.
 
 const (
@@ -115,9 +116,13 @@ func (d *disk) fail(err error) {
 // refused has changed nothing. But when a sync fails, the kernel forgets which pages
 // it could not write, and the next sync succeeds: what is read is then in memory
 // only. bbolt has no other calls of the system, and wraps the error of this one not.
-func suspect(err error) bool {
+func suspect(err error) bool { return !refusesWrites(err) }
+
+// refusesWrites reports whether the system turned down a call on a file: the error
+// names the file then.
+func refusesWrites(err error) bool {
 	var refused *fs.PathError
-	return !errors.As(err, &refused)
+	return errors.As(err, &refused)
 }
 
 // keepTrying ends when the disk is well again.

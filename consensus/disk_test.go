@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -154,15 +155,78 @@ func TestFullDisk(t *testing.T) {
 			for victim.DiskError() == nil {
 				write()
 			}
+			knew := victim.AppliedIndex()
 			victim.kill()
-			if peer, err := New(victim.cfg, new(list)); err == nil {
-				_ = peer.Close()
-			} else if damaged := (*DamagedError)(nil); errors.As(err, &damaged) || !errors.Is(err, syscall.ENOSPC) {
-				t.Errorf("New on a full disk: %v", err)
+			victim.restart() // on the full disk
+			if got := victim.AppliedIndex(); got < knew {
+				t.Errorf("after a start on a full disk it knows %d entries, %d before", got, knew)
+			}
+			if err := victim.DiskError(); !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("DiskError after a start on a full disk: %v", err)
+			}
+			c.undragged(victim, write)
+			if held := victim.snaps.held.Load(); held == nil {
+				t.Error("no snapshot is held in memory")
 			}
 			free()
+			c.until("h1 can write again", func() bool { return victim.DiskError() == nil })
+			victim.has(write(), lines...)
+			c.takesPart(victim, write)
+			if err := victim.Snapshot(c.ctx()); err != nil || victim.snaps.held.Load() != nil {
+				t.Errorf("a snapshot with room: %v", err)
+			}
+			victim.kill()
 			victim.restart()
 			victim.has(write(), lines...)
+		})
+	}
+}
+
+// A head that starts alone on a full disk has what it had, leads nobody and takes
+// nothing; with room it goes on, without another start. Started again and again
+// without room, it has still what it had.
+func TestStartOnFullDiskAlone(t *testing.T) {
+	for _, kind := range []string{"tmpfs", "ext4"} {
+		t.Run(kind, func(t *testing.T) {
+			dir := smallDisk(t, kind)
+			c := newCluster(t)
+			cfg := c.config("h1")
+			cfg.Dir = filepath.Join(dir, "raft")
+			h := c.start(cfg)
+			if err := h.Bootstrap(c.ctx()); err != nil {
+				t.Fatal(err)
+			}
+			var lines []string
+			index := uint64(0)
+			for i := range 40 { // more than the room that ext4 leaves in what it has given out
+				lines = append(lines, fmt.Sprint(i, strings.Repeat("x", 3000)))
+				index = c.write(lines[i])
+			}
+			h.kill()
+			free := fillDisk(t, dir)
+			for range 2 {
+				h.restart()
+				h.has(index, lines...)
+				if err := h.DiskError(); !errors.Is(err, syscall.ENOSPC) {
+					t.Errorf("DiskError: %v", err)
+				}
+				ctx, cancel := context.WithTimeout(c.ctx(), 3*h.cfg.Timing.Election)
+				if _, _, err := h.Apply(ctx, []byte("x")); err == nil {
+					t.Error("it takes a write")
+				}
+				cancel()
+				if h.IsLeader() {
+					t.Error("it leads")
+				}
+				h.kill()
+			}
+			h.restart()
+			free()
+			lines = append(lines, "room")
+			h.has(c.write("room"), lines...)
+			h.kill()
+			h.restart()
+			h.has(index, lines...)
 		})
 	}
 }

@@ -86,10 +86,15 @@ func (r *record) close() error {
 // leaves a snapshot of that, from which raft then goes on. It is what
 // raft.RecoverCluster does, but with entries that are known to be committed.
 //
+// Where the disk does not take that snapshot, it is held in memory: the head knows
+// what it knew, and is silent until it can write (see disk.go). Snapshot and log on
+// disk stay what they were, so nothing depends on it.
+//
 // It reports false, and has left m alone, if there is nothing to gain or if what
 // is on disk does not fit together: then raft restores by itself.
-func replay(m *machine, rec *record, logs raft.LogStore, snaps raft.SnapshotStore, trans raft.Transport) (bool, error) {
-	index, term, ok := rec.read()
+func (s *storage) replay(m *machine, trans raft.Transport) (bool, error) {
+	logs, snaps := s.store, s.snaps
+	index, term, ok := s.record.read()
 	if !ok {
 		return false, nil
 	}
@@ -127,15 +132,31 @@ func replay(m *machine, rec *record, logs raft.LogStore, snaps raft.SnapshotStor
 			base.Configuration, base.ConfigurationIndex = raft.DecodeConfiguration(entry.Data), i
 		}
 	}
-	sink, err := snaps.Create(raft.SnapshotVersionMax, index, term, base.Configuration, base.ConfigurationIndex, trans)
-	if err != nil {
-		return false, fmt.Errorf("creating a snapshot: %w", err)
+	base.Index, base.Term = index, term
+	err = keep(m, snaps, base, trans)
+	if refusesWrites(err) {
+		s.disk.fail(err)
+		held := raft.NewInmemSnapshotStore()
+		err = keep(m, held, base, trans)
+		snaps.held.Store(held)
 	}
-	if err := persist(m, sink); err != nil {
-		_ = sink.Cancel()
+	if err != nil {
 		return false, fmt.Errorf("writing a snapshot: %w", err)
 	}
 	return true, nil
+}
+
+// keep writes a snapshot of m, which is where meta says, or leaves none.
+func keep(m *machine, snaps raft.SnapshotStore, meta raft.SnapshotMeta, trans raft.Transport) error {
+	sink, err := snaps.Create(raft.SnapshotVersionMax, meta.Index, meta.Term, meta.Configuration, meta.ConfigurationIndex, trans)
+	if err != nil {
+		return err
+	}
+	if err := persist(m, sink); err != nil {
+		_ = sink.Cancel()
+		return err
+	}
+	return nil
 }
 
 func persist(m *machine, sink raft.SnapshotSink) error {

@@ -71,7 +71,7 @@ func openReplica(cfg *Config, fsm raft.FSM, trans *transport, logger hclog.Logge
 		started:   time.Now(),
 		closed:    make(chan struct{}),
 	}
-	replayed, err := replay(r.machine, r.record, r.store, r.snaps, trans)
+	replayed, err := r.replay(r.machine, trans)
 	if err != nil {
 		return nil, fmt.Errorf("restoring the state from %s: %w", cfg.Dir, err)
 	}

@@ -11,18 +11,22 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 )
 
-// snapshots are raft's snapshot files, with three differences. What a snapshot says
+// snapshots are raft's snapshot files, with four differences. What a snapshot says
 // of itself has a checksum, as its state has in raft already. What a failed snapshot
 // leaves behind is removed, as the disk may well have failed because it was full.
-// And its readers tell the index, for machine.
+// Its readers tell the index, for machine. And one may be in memory only.
 type snapshots struct {
 	*raft.FileSnapshotStore
 	dir string
+	// held is the snapshot of the start where the disk did not take it: see replay.
+	// The next one that is on disk takes its place.
+	held atomic.Pointer[raft.InmemSnapshotStore]
 }
 
 // sumFile is in the directory of each snapshot and holds the CRC-32C, in hex, of its
@@ -76,7 +80,7 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 		s.sweep()
 		return nil, err
 	}
-	return &snapshotSink{SnapshotSink: sink, dir: filepath.Join(s.dir, sink.ID()+".tmp"), meta: raft.SnapshotMeta{
+	return &snapshotSink{SnapshotSink: sink, store: s, dir: filepath.Join(s.dir, sink.ID()+".tmp"), meta: raft.SnapshotMeta{
 		Version: version, ID: sink.ID(), Index: index, Term: term,
 		Configuration: configuration, ConfigurationIndex: configurationIndex,
 	}}, nil
@@ -95,6 +99,7 @@ func (s *snapshots) sweep() {
 // snapshotSink is one snapshot that is being written.
 type snapshotSink struct {
 	raft.SnapshotSink
+	store  *snapshots
 	dir    string
 	meta   raft.SnapshotMeta
 	closed bool
@@ -121,6 +126,7 @@ func (k *snapshotSink) Close() error {
 		_ = os.RemoveAll(k.dir)
 		return err
 	}
+	k.store.held.Store(nil) // raft takes none that is older
 	return nil
 }
 
@@ -148,6 +154,15 @@ func metaSum(meta *raft.SnapshotMeta) []byte {
 
 // List implements raft.SnapshotStore: the newest first.
 func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
+	all, err := s.onDisk()
+	if held := s.held.Load(); held != nil && err == nil {
+		first, _ := held.List() // it never fails
+		all = append(first, all...)
+	}
+	return all, err
+}
+
+func (s *snapshots) onDisk() ([]*raft.SnapshotMeta, error) {
 	all, err := s.FileSnapshotStore.List()
 	if err != nil {
 		return nil, err
@@ -172,6 +187,11 @@ func (s *snapshots) vouch(meta *raft.SnapshotMeta) error {
 
 // Open implements raft.SnapshotStore.
 func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	if held := s.held.Load(); held != nil {
+		if meta, src, err := held.Open(id); err == nil {
+			return meta, &snapshotReader{ReadCloser: src, index: meta.Index}, nil
+		}
+	}
 	meta, src, err := s.FileSnapshotStore.Open(id)
 	if err != nil {
 		return nil, nil, err
@@ -194,9 +214,9 @@ type snapshotReader struct {
 	index uint64
 }
 
-// newest is the index of the newest snapshot, 0 if there is none.
+// newest is the index of the newest snapshot on disk, 0 if there is none.
 func (s *snapshots) newest() (uint64, error) {
-	metas, err := s.List()
+	metas, err := s.onDisk()
 	if err != nil || len(metas) == 0 {
 		return 0, err
 	}
