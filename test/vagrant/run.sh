@@ -1,0 +1,22 @@
+#!/bin/sh
+# Bring the site of the Vagrantfile up, run the scenario on it, and take it down; what it leaves
+# where something fails is for you to look at (vagrant ssh head1; vagrant destroy -f).
+# It takes root for bmc.sh (sudo), KVM, vagrant with vagrant-libvirt, and ansible.
+set -eu
+cd "$(dirname "$0")"
+heads=
+for number in $(seq "${HEADS:-3}"); do heads="$heads head$number"; done
+
+vagrant up --provider=libvirt
+for node in node001 node002; do # defined, and switched off until the scenario wants it
+	vagrant up --provider=libvirt --no-provision "$node"
+	virsh --connect qemu:///system destroy "luna_$node"
+done
+sudo ./bmc.sh
+
+# The head that reaches the BMCs runs the power commands, as an administrator would.
+HEADS=${heads# } NODES='52:54:00:00:00:01 52:54:00:00:00:02' TREE=/opt/luna/os/compute \
+	ON=./on.sh POWER=./power.sh ./scenario.sh
+
+sudo ./bmc.sh stop
+vagrant destroy -f

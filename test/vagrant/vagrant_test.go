@@ -1,0 +1,36 @@
+// Package vagrant holds the Vagrant site to what it says, as far as that can be told
+// without virtual machines: the Vagrantfile is one that Vagrant and its libvirt
+// provider take, and the scripts are sound. That its scenario runs is shown in
+// package ansible's tests, on heads that the same role installs in containers.
+package vagrant
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// run runs a program that make deps installs.
+func run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	program, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("%s is not installed: run make deps", name)
+	}
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Env = append(os.Environ(), "VAGRANT_HOME="+t.TempDir(), "VAGRANT_DOTFILE_PATH="+t.TempDir())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s", name, err, out)
+	}
+}
+
+func TestVagrantfile(t *testing.T) { run(t, "vagrant", "validate") }
+
+func TestScripts(t *testing.T) {
+	scripts, err := filepath.Glob("*.sh")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("found %v: %v", scripts, err)
+	}
+	run(t, "shellcheck", scripts...)
+}
