@@ -59,6 +59,9 @@ func (a *Agent) Drain(ctx context.Context, by inventory.Asker, name string, r ap
 	if err := a.tellHead(ctx, by, inventory.ChangeHead{Name: name, Drained: &yes}); err != nil {
 		return err
 	}
+	if err := m.peer.DiskError(); err != nil {
+		return inventory.Errorf(inventory.KindUnavailable, "head", name, "head '%s' is drained and takes nothing new, but head '%s' cannot see how far that is (%v): wait with `luna head drain %s` on another head", name, m.cfg.Name, err, name)
+	}
 	return m.waitDrained(ctx, name, or(r.Wait, drainPatience), progress)
 }
 
@@ -274,6 +277,9 @@ func (a *Agent) RemoveHead(ctx context.Context, by inventory.Asker, name string,
 	}
 	if name == a.cfg.Name {
 		return nil // it is not told when it is let go
+	}
+	if m.peer.DiskError() != nil {
+		return nil // it is not told either, and has said so
 	}
 	return m.waitGone(ctx, name)
 }

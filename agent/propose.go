@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/clustervision/luna/api"
@@ -20,7 +21,8 @@ const patience = 8 * time.Second
 const perSecond = 100 << 10
 
 // Propose puts a command through Raft and returns when this head has applied
-// it, so that its asker reads his own write here.
+// it, so that its asker reads his own write here; where the disk of this head fails,
+// when the leader has, and says so.
 func (a *Agent) Propose(ctx context.Context, by inventory.Asker, c inventory.Command) (inventory.Result, error) {
 	m, err := a.self()
 	if err != nil {
@@ -63,7 +65,9 @@ func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Co
 		done, err := m.tryPropose(ctx, c, data)
 		open = open || errors.Is(err, consensus.ErrOutcomeUnknown) || errors.Is(err, inventory.ErrUnknown)
 		if err == nil {
-			if err := m.peer.WaitApplied(ctx, done.Index); err != nil {
+			if err := m.waitApplied(ctx, done.Index); errors.Is(err, errDisk) {
+				api.Stale(ctx, fmt.Sprintf("the change is made, but head '%s' does not know it yet: %v", m.cfg.Name, err))
+			} else if err != nil {
 				return inventory.Result{}, inventory.Errorf(inventory.KindUnknown, "", "", "the change is made, but this head has not caught up with it: %v", err)
 			}
 			return done.Result, nil
@@ -100,13 +104,22 @@ func (m *member) format(c inventory.Command) int {
 }
 
 // outvoted tells whether this head has heard of no leader for a while and sees too
-// few voters for one: waiting is of no use then.
+// few voters that could agree on one: waiting is of no use then.
 func (m *member) outvoted() bool {
 	if m.peer.LastContact() < cutOff {
 		return false
 	}
-	voters, there := m.countVoters()
-	return voters > 0 && there <= voters/2
+	fit, there := m.fit(m.alive()), 0
+	if m.peer.DiskError() != nil {
+		delete(fit, m.cfg.Name)
+	}
+	voters := m.voters()
+	for _, name := range voters {
+		if fit[name] {
+			there++
+		}
+	}
+	return len(voters) > 0 && there <= len(voters)/2
 }
 
 // again tells whether the same command, sent again, may fare better.
@@ -173,9 +186,22 @@ func (m *member) explain(err error) error {
 	case errors.Is(err, consensus.ErrOutcomeUnknown):
 		return inventory.Errorf(inventory.KindUnknown, "", "", "the head that leads went away in the middle: the change may have been made or not, look before trying again (%v)", err)
 	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrNotLeader), errors.Is(err, context.DeadlineExceeded):
-		return inventory.Errorf(inventory.KindUnavailable, "", "", "no change can be made now: %s", m.quorum())
+		return inventory.Errorf(inventory.KindUnavailable, "", "", "no change can be made now: %s", m.undecided())
 	case errors.As(err, &refusal):
 		return refusal
 	}
 	return err
+}
+
+// undecided says why no change can be made, as far as this head knows.
+func (m *member) undecided() string {
+	disk := m.peer.DiskError()
+	if disk == nil {
+		return m.quorum()
+	}
+	why := fmt.Sprintf("%v (make room, or mend the disk of '%s')", disk, m.cfg.Name)
+	if len(m.voters()) > 1 {
+		why += "; " + m.quorum()
+	}
+	return why
 }

@@ -24,9 +24,16 @@ func (a *Agent) Fresh(ctx context.Context) error {
 	defer cancel()
 	for {
 		leader := m.peer.LeaderChanged()
-		err := m.fresh(ctx)
+		index, err := m.readIndex(ctx)
+		if err == nil {
+			err = m.waitApplied(ctx, index)
+		}
 		if err == nil {
 			return nil
+		}
+		if errors.Is(err, errDisk) {
+			since := time.Now().Add(-m.standing().unsure).Format("15:04:05")
+			return fmt.Errorf("this is what head '%s' knew at %s, and may be old: %w", m.cfg.Name, since, err)
 		}
 		if away := m.peer.LastContact(); ctx.Err() != nil || away > cutOff {
 			since := time.Now().Add(-away).Format("15:04:05")
@@ -40,15 +47,24 @@ func (a *Agent) Fresh(ctx context.Context) error {
 	}
 }
 
-// fresh asks the head that leads, which asks a majority whether it still does,
-// and waits until this head has applied what it tells (Raft's read index).
+// fresh waits until this head has applied all that was committed before.
 func (m *member) fresh(ctx context.Context) error {
+	index, err := m.readIndex(ctx)
+	if err != nil {
+		return err
+	}
+	return m.peer.WaitApplied(ctx, index)
+}
+
+// readIndex asks the head that leads, which asks a majority whether it still does,
+// how far a head must be to be fresh (Raft's read index).
+func (m *member) readIndex(ctx context.Context) (uint64, error) {
 	index, err := m.peer.ReadIndex(ctx)
 	var other *consensus.NotLeaderError
 	if errors.As(err, &other) {
 		h, ok := m.machine.View().Head(other.Leader)
 		if !ok {
-			return err // it has led longer than this head has known of it
+			return 0, err // it has led longer than this head has known of it
 		}
 		index, err = m.clientOf(h).ReadIndex(ctx)
 		if errors.Is(err, inventory.ErrNotFound) { // a release before format 2
@@ -56,10 +72,7 @@ func (m *member) fresh(ctx context.Context) error {
 			index, err = s.CommitIndex, oldErr
 		}
 	}
-	if err != nil {
-		return err
-	}
-	return m.peer.WaitApplied(ctx, index)
+	return index, err
 }
 
 // ReadIndex answers another head's fresh.

@@ -148,6 +148,8 @@ func Handler(b Backend, version string, who func(*http.Request) Caller) http.Han
 			if err := b.Fresh(ctx); err != nil {
 				w.Header().Set(StaleHeader, oneLine(err.Error()))
 			}
+		} else {
+			ctx = context.WithValue(ctx, staleKey{}, func(why string) { w.Header().Set(StaleHeader, oneLine(why)) })
 		}
 		mux.ServeHTTP(w, r.WithContext(ctx))
 	})
@@ -155,7 +157,8 @@ func Handler(b Backend, version string, who func(*http.Request) Caller) http.Han
 
 const (
 	// StaleHeader is in the answer to a read where the asked head could not make
-	// sure that it knows the newest state: the reason, in words.
+	// sure that it knows the newest state, and in that to a change which the asked
+	// head does not see itself: the reason, in words.
 	StaleHeader = "Luna-Stale"
 	// ReadHeader asks, in a request and with the value [ReadLocal], for the state
 	// that the asked head has, fresh or not.
@@ -163,6 +166,16 @@ const (
 	// ReadLocal is the value of [ReadHeader].
 	ReadLocal = "local"
 )
+
+type staleKey struct{}
+
+// Stale tells the one whose change it is, by [StaleHeader], why the asked head does
+// not see it. It does nothing where the context is of no such request.
+func Stale(ctx context.Context, why string) {
+	if tell, ok := ctx.Value(staleKey{}).(func(string)); ok {
+		tell(why)
+	}
+}
 
 // reads tells whether a request is to be answered from the newest state. How the
 // asked head is by itself, and what heads tell each other, is not.
