@@ -98,6 +98,7 @@ func (p *page) happen(line string) {
 	case strings.Contains(line, "ssh h2 reboot"):
 		p.desk.ok(fmt.Sprintf("printf '#!/bin/sh\\nkill %d\\n' >$D/bin/ssh && chmod +x $D/bin/ssh", p.site.Head("h2").Agent.Pid()))
 	case strings.HasPrefix(line, "luna head replace h2"):
+		p.mesh("replacing")
 		p.site.Head("h2").Agent.Kill9()
 		p.desk.ok("until luna head list | grep -q 'h2 .* failed'; do sleep 0.1; done")
 	case strings.HasPrefix(line, "luna cluster recover"):
