@@ -258,6 +258,8 @@ func (h *head) brokenSnapshot() {
 	h.c.t.Helper()
 	if err := h.Snapshot(h.c.ctx()); err == nil {
 		h.c.t.Log("there was room for a snapshot")
+	} else if strings.Contains(err.Error(), "\n") {
+		h.c.t.Errorf("a snapshot that failed once says so twice: %v", err)
 	}
 	names, err := h.snaps.names(true)
 	if err != nil || len(names) > 0 {
