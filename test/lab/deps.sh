@@ -25,12 +25,19 @@ set -eu
 # curl, wget, bsdutils       what people type beside luna (test/conformance); bsdutils has script(1)
 # sqlite3, jq                programs that luna is measured beside
 # bash-completion, zsh, fish   shells to press the tabulator in, which luna completes words for
+# systemd-container          systemd-nspawn: heads with a systemd of their own
+# openssh-client             to come into them, and makes the key for it
+# rpm                        looks at the packages for the RHEL family, and installs them in a tree
+# checkpolicy, semodule-utils   compile the SELinux module
+# libxml2-utils              xmllint, for the services of firewalld
 # groff-base                 looks whether the man pages are well-formed
+# vagrant, vagrant-libvirt, shellcheck   look whether the Vagrant site and its scripts are sound
 packages="qemu-system-x86 ovmf ipxe-qemu ipxe dnsmasq-base mmdebstrap iproute2 util-linux
 zstd acl attr libcap2-bin cpio aria2 openipmi ipmitool bash-completion zsh fish groff-base
 bind9 bind9-utils isc-dhcp-server
 rsync openssh-server xfsprogs lz4 xz-utils bzip2 busybox
-curl wget bsdutils sqlite3 jq"
+curl wget bsdutils sqlite3 jq vagrant vagrant-libvirt shellcheck
+systemd-container openssh-client rpm checkpolicy semodule-utils libxml2-utils"
 
 if [ "${1:-}" = --list ]; then
 	printf '%s\n' $packages

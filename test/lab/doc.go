@@ -5,10 +5,13 @@
 //   - hosts ([Host]): network namespaces in which real programs run ([Process]), such as the heads;
 //   - machines ([Machine]): QEMU, with the firmware that real nodes have, a network card and a
 //     serial console that can be read and typed on;
+//   - containers ([Container]): hosts that booted a systemd of their own, as heads on real servers
+//     do, for what packages and Ansible do to a machine;
 //   - simulated nodes ([Node]): hosts that boot as a machine does, by a real DHCP exchange, TFTP,
 //     an iPXE script and the real installer, for a hundredth of a machine's CPU time.
 //
-// [DebianTree] builds the operating system that machines boot: a small real Debian.
+// [DebianTree] builds the operating system that machines boot: a small real Debian. [HeadTree]
+// builds that of containers.
 //
 // Nothing of it touches the network of the machine that it runs on: bridges, taps and addresses
 // live in namespaces of the lab's own, named after the lab and the process that made it, so that

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +21,7 @@ import (
 const (
 	locks      = "/run/luna-lab" // one file per lab, locked while the lab lives
 	namespaces = "/run/netns"    // where ip(8) keeps the names of network namespaces
+	groups     = "/sys/fs/cgroup"
 	closeTime  = 30 * time.Second
 )
 
@@ -53,7 +56,7 @@ func Check() error {
 		return errors.New("lab: network namespaces need root: run as root")
 	}
 	var missing []string
-	for _, program := range []string{"ip", "tc", "nsenter", "qemu-system-x86_64", "dnsmasq", "mmdebstrap", "aria2c"} {
+	for _, program := range []string{"ip", "tc", "nsenter", "qemu-system-x86_64", "dnsmasq", "mmdebstrap", "aria2c", "systemd-nspawn"} {
 		if _, err := exec.LookPath(program); err != nil {
 			missing = append(missing, program)
 		}
@@ -238,7 +241,50 @@ func remove(ctx context.Context, prefix string) error {
 		}
 		errs = append(errs, err)
 	}
+	errs = append(errs, removeGroups(ctx, prefix))
 	return errors.Join(errs...)
+}
+
+// removeGroups removes the control groups of a lab's containers. The last process leaves its group
+// a moment after it has left its network.
+func removeGroups(ctx context.Context, prefix string) error {
+	var roots []string
+	for _, hierarchy := range []string{"", "unified", "systemd"} {
+		some, err := filepath.Glob(filepath.Join(groups, hierarchy, prefix+".*"))
+		if err != nil {
+			return err
+		}
+		roots = append(roots, some...)
+	}
+	for _, root := range roots {
+		for {
+			err := removeDirs(root)
+			if err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("remove the control group %s: %w", root, err)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// removeDirs removes the directories of a tree that has only such, as far as rmdir(2) is concerned.
+func removeDirs(root string) error {
+	var dirs []string
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	for _, dir := range slices.Backward(dirs) { // the inner ones first
+		err = errors.Join(err, os.Remove(dir))
+	}
+	return err
 }
 
 // killAll kills the processes in a namespace, and those that they start meanwhile, until none

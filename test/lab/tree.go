@@ -21,6 +21,9 @@ import (
 //go:embed mkimage.sh
 var mkimage string
 
+//go:embed mkhead.sh
+var mkhead string
+
 const (
 	treeCache = "/var/cache/luna-lab"
 	treeTime  = 15 * time.Minute // to build a tree in, over a slow line too
@@ -37,6 +40,19 @@ const (
 // /var/cache/luna-lab, or the directory named by LUNA_LAB_CACHE. The tree belongs to everybody:
 // copy it (cp -a) to change it. Progress goes to log.
 func DebianTree(ctx context.Context, log *slog.Logger) (root string, err error) {
+	return cachedTree(ctx, "debian12", mkimage, log)
+}
+
+// HeadTree returns the root of a Debian 12 server without Luna, for [Host.Boot]: systemd, dbus, sshd,
+// python3 for Ansible, and the packages that Luna's depend on, since a lab cannot reach Debian's
+// mirrors. Root comes in by the key that [Container.SSHKey] names. It is built by mkhead.sh and
+// cached as the tree of [DebianTree] is.
+func HeadTree(ctx context.Context, log *slog.Logger) (root string, err error) {
+	return cachedTree(ctx, "head12", mkhead, log)
+}
+
+// cachedTree is the tree of that name that the script makes, from the cache if it is there.
+func cachedTree(ctx context.Context, treeName, script string, log *slog.Logger) (root string, err error) {
 	cache := os.Getenv("LUNA_LAB_CACHE")
 	if cache == "" {
 		cache = treeCache
@@ -48,8 +64,8 @@ func DebianTree(ctx context.Context, log *slog.Logger) (root string, err error) 
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", fmt.Errorf("lab: debian tree: %w", err)
 	}
-	sum := sha256.Sum256([]byte(mkimage))
-	root = filepath.Join(cache, "debian12-"+hex.EncodeToString(sum[:6]))
+	sum := sha256.Sum256([]byte(script))
+	root = filepath.Join(cache, treeName+"-"+hex.EncodeToString(sum[:6]))
 	unlock, err := lockCache(ctx, cache, log)
 	if err != nil {
 		return "", err
@@ -69,7 +85,7 @@ func DebianTree(ctx context.Context, log *slog.Logger) (root string, err error) 
 	}
 	start := time.Now()
 	log.Info("building the Debian tree, once for all later runs", "path", root)
-	if err := buildTree(ctx, building, log); err != nil {
+	if err := buildTree(ctx, script, building, log); err != nil {
 		return "", errors.Join(err, removeTree(building))
 	}
 	if err := os.Rename(building, root); err != nil {
@@ -104,9 +120,9 @@ func lockCache(ctx context.Context, cache string, log *slog.Logger) (unlock func
 	}
 }
 
-// buildTree runs mkimage.sh. Its steps are logged; the error has its last lines.
-func buildTree(ctx context.Context, root string, log *slog.Logger) error {
-	cmd := exec.CommandContext(ctx, "sh", "-c", mkimage, "mkimage.sh", root)
+// buildTree runs a script that makes a tree. Its steps are logged; the error has its last lines.
+func buildTree(ctx context.Context, script, root string, log *slog.Logger) error {
+	cmd := exec.CommandContext(ctx, "sh", "-c", script, "mktree", root)
 	// A mount namespace of its own: what the build mounts in the tree goes away with it, even if
 	// it is killed, and cannot be mistaken for the tree by who removes that.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -126,7 +142,7 @@ func buildTree(ctx context.Context, root string, log *slog.Logger) error {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return fmt.Errorf("lab: debian tree: mkimage.sh: %w; its last lines:\n%s", err, strings.Join(last, "\n"))
+		return fmt.Errorf("lab: debian tree: %w; its last lines:\n%s", err, strings.Join(last, "\n"))
 	}
 	return nil
 }
@@ -140,7 +156,7 @@ func logSteps(output io.Reader, log *slog.Logger) (last []string) {
 			continue
 		}
 		last = append(last[max(0, len(last)-14):], line)
-		for _, prefix := range []string{"I: ", "mkimage: "} { // of mmdebstrap, and our own
+		for _, prefix := range []string{"I: ", "mkimage: ", "mkhead: "} { // of mmdebstrap, and our own
 			if step, ok := strings.CutPrefix(line, prefix); ok {
 				log.Info("building the Debian tree", "step", step)
 			}

@@ -88,3 +88,14 @@ func Tree(tb testing.TB) string {
 	}
 	return root
 }
+
+// HeadTree is the tree that containers boot from, see [lab.HeadTree].
+func HeadTree(tb testing.TB) string {
+	tb.Helper()
+	RequireRoot(tb)
+	root, err := lab.HeadTree(tb.Context(), Log(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return root
+}
