@@ -114,8 +114,8 @@ func TestBadInput(t *testing.T) {
 		{"join 10.30.255.254", 2, "token"},
 		{"--server http://10.30.255.254 node list", 2, "is no address"},
 		{"--server unix:///nowhere node list", 1, "nobody listens on /nowhere"},
-		{"agent --name h9 --data-dir relative/../.. --bind nowhere", 1, "'nowhere' is no IP address"},
-		{"agent --config /nowhere", 1, "/nowhere"},
+		{"agent --name h9 --data-dir relative/../.. --bind nowhere", 78, "'nowhere' is no IP address"},
+		{"agent --config /nowhere", 78, "/nowhere"},
 	} {
 		t.Run(c.line, func(t *testing.T) {
 			args := strings.Fields(strings.NewReplacer("{tree}", tree, "{empty}", empty, "{file}", file).Replace(c.line))
