@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -84,19 +85,14 @@ func runAgent(cmd *cobra.Command, s *settings) error {
 	return a.Run(ctx)
 }
 
-// logger writes to stderr. The journal has a time of its own for each line.
+// logger writes to stderr, and for the journal where that is it.
 func logger(format string, loud *slog.LevelVar) *slog.Logger {
-	o := &slog.HandlerOptions{Level: loud}
-	if journal, err := journal.StderrIsJournalStream(); err == nil && journal {
-		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		}
-	}
+	lines := func(w io.Writer, o *slog.HandlerOptions) slog.Handler { return slog.NewTextHandler(w, o) }
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+		lines = func(w io.Writer, o *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(w, o) }
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, o))
+	if is, err := journal.StderrIsJournalStream(); err == nil && is {
+		return slog.New(journaled(os.Stderr, lines, loud))
+	}
+	return slog.New(lines(os.Stderr, &slog.HandlerOptions{Level: loud}))
 }
