@@ -1,13 +1,16 @@
 # Luna. `make` alone tells what there is; each target is described after ##.
 SHELL   := /bin/bash
 GO      ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Once: the next commit may come while this runs.
+ifndef VERSION
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+endif
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # Static binaries: luna-install runs where there is no libc.
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install generate test race lint bench demo soak clean
+.PHONY: help deps build install install-client install-head packages generate test race lint bench demo soak clean
 
 help: ## tell what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,19 +23,61 @@ build: ## build bin/luna and bin/luna-install
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/luna-install ./cmd/luna-install
 
 PREFIX ?= /usr
+BIN    ?= bin
 SHARE  := $(DESTDIR)$(PREFIX)/share
+LIB    := $(DESTDIR)$(PREFIX)/lib
 
-install: build ## install programs, manual and completion below $(DESTDIR)$(PREFIX)
-	install -D -t $(DESTDIR)$(PREFIX)/bin bin/luna
+install: build install-client install-head ## install everything below $(DESTDIR)$(PREFIX), and agent.yaml in $(DESTDIR)/etc
+
+# These two are the lists of what the packages luna-client and luna hold.
+install-client:
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(BIN)/luna
 	ln -sf luna $(DESTDIR)$(PREFIX)/bin/lpower
 	ln -sf luna $(DESTDIR)$(PREFIX)/bin/lchroot
-	install -D -t $(DESTDIR)$(PREFIX)/lib/luna bin/luna-install
 	install -D -m 644 -t $(SHARE)/man/man1 docs/man/*.1
+	gzip -9nf $(SHARE)/man/man1/*.1
 	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
 	for p in luna lpower lchroot; do \
 		bin/luna completion bash $$p >$(SHARE)/bash-completion/completions/$$p && \
 		bin/luna completion zsh $$p >$(SHARE)/zsh/site-functions/_$$p && \
 		bin/luna completion fish $$p >$(SHARE)/fish/vendor_completions.d/$$p.fish || exit 1; \
+	done
+	install -D -m 644 LICENSE $(SHARE)/doc/luna-client/copyright
+
+install-head:
+	install -D -t $(LIB)/luna $(BIN)/luna-install
+	install -D packaging/selinux/module.sh $(LIB)/luna/luna-selinux
+	install -D -m 644 -t $(LIB)/systemd/system packaging/systemd/luna.service
+	install -D -m 644 packaging/systemd/tmpfiles.conf $(LIB)/tmpfiles.d/luna.conf
+	install -D -m 644 -t $(LIB)/firewalld/services packaging/firewalld/*.xml
+	install -D -m 644 -t $(SHARE)/selinux/packages/luna packaging/selinux/luna.*
+	install -D -m 644 LICENSE $(SHARE)/doc/luna/copyright
+	@# What an administrator wrote is kept.
+	[ -e $(DESTDIR)/etc/luna/agent.yaml ] || install -D -m 644 -t $(DESTDIR)/etc/luna packaging/agent.yaml
+
+ARCH   ?= amd64 arm64
+FORMAT ?= deb rpm
+# Not in go.mod: it brings a hundred modules, for programs that nobody runs. 2.44 and later need some
+# that cannot be had.
+NFPM   := $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4
+STAGE  := .cache/packages
+
+packages: build ## build the packages into dist; ARCH=amd64 FORMAT=deb builds less
+	@rm -rf $(STAGE) && mkdir -p dist
+	@set -eu; date=$$(git log -1 --format=%cd --date=format:%Y%m%d%H%M%S 2>/dev/null || true); \
+	export VERSION=$$(packaging/version.sh '$(VERSION)' $$date) STAGE ARCH; \
+	export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s); \
+	for ARCH in $(ARCH); do \
+		for program in luna luna-install; do \
+			GOARCH=$$ARCH $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(STAGE)/bin-$$ARCH/ ./cmd/$$program; \
+		done; \
+		for package in luna luna-client; do \
+			STAGE=$(STAGE)/$$package-$$ARCH; part=head; [ $$package = luna ] || part=client; \
+			$(MAKE) -s install-$$part DESTDIR=$$PWD/$$STAGE PREFIX=/usr BIN=$(STAGE)/bin-$$ARCH; \
+			for format in $(FORMAT); do \
+				$(NFPM) package -f packaging/$$package.yaml -p $$format -t dist; \
+			done; \
+		done; \
 	done
 
 generate: ## write what is made of the code: the manual and the description of the API
@@ -58,4 +103,4 @@ soak: deps build ## what takes longer than make test may
 	LUNA_SOAK=$(or $(LUNA_SOAK),1) $(GO) test -p 1 -timeout 6h ./...
 
 clean: ## remove what was built, and the lab's cached image
-	rm -rf bin .cache /var/cache/luna-lab
+	rm -rf bin dist .cache /var/cache/luna-lab
