@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -163,9 +164,23 @@ func (a *Agent) Restore(ctx context.Context, backup []byte) (api.RestoreReply, e
 		Nodes: nodesOf(inv).Total,
 	}
 	for o := range m.machine.View().OSImages() {
-		reply.Missing = append(reply.Missing, o.Name)
+		if !m.hasVersionOf(o) {
+			reply.Missing = append(reply.Missing, o.Name)
+		}
 	}
 	return reply, err
+}
+
+// hasVersionOf tells whether all artifacts of a version of the osimage are in this
+// head's store, so that nodes can boot it soon.
+func (m *member) hasVersionOf(o *inventory.OSImage) bool {
+	for v := range m.machine.View().Versions() {
+		lacks := func(a inventory.Artifact) bool { return !m.store.Has(a.SHA256) }
+		if v.Image == o.ID && !slices.ContainsFunc(artifacts(v), lacks) {
+			return true
+		}
+	}
+	return false
 }
 
 // restoreAddress is the address by which others will reach this head.

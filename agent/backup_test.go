@@ -3,6 +3,8 @@ package agent_test
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -206,6 +208,26 @@ func TestBackupAndRestore(t *testing.T) {
 	if g := generation(second); g != 1 {
 		t.Errorf("generation %d", g)
 	}
+}
+
+// TestRestoreWhereImagesAre: a head that has the artifacts still boots nodes from them;
+// what it lacks is told.
+func TestRestoreWhereImagesAre(t *testing.T) {
+	old := agenttest.Start(t, "old")
+	agenttest.Init(t, old)
+	p := publish(t, old)
+	old.Do(t, inventory.AddOSImage{Name: "login", Path: "/other", KernVer: "6.1"})
+	backup, err := old.Client.Backup(t.Context())
+	noError(t, err)
+	old.Stop(t)
+	fresh := agenttest.Start(t, "new")
+	noError(t, os.CopyFS(filepath.Join(fresh.Config.DataDir, "artifacts"), os.DirFS(filepath.Join(old.Config.DataDir, "artifacts"))))
+	reply, err := fresh.Client.Restore(t.Context(), backup)
+	noError(t, err)
+	if len(reply.Missing) != 1 || reply.Missing[0] != "login" {
+		t.Errorf("missing are %q, want login alone", reply.Missing)
+	}
+	agenttest.Eventually(t, soon, "nodes can boot it", func() bool { v, ok := fresh.View().Version(p.ID); return ok && v.Ready })
 }
 
 // TestRestoreIsKilled: whenever that is, it is restored after the next start, or
