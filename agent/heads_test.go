@@ -212,6 +212,8 @@ func TestReplaceALostHead(t *testing.T) {
 	})
 	err = heads[0].Client.RemoveHead(t.Context(), "h3", false)
 	refused(t, "to remove one that is away", err, "does not answer", "--force")
+	_, err = heads[0].Client.ReplaceHead(t.Context(), "h3", api.ReplaceRequest{Force: true, TTL: time.Millisecond})
+	refused(t, "replace with a token of no time, before the head is removed", err, "a token may live from one second")
 	_, err = heads[0].Client.ReplaceHead(t.Context(), "h3", api.ReplaceRequest{})
 	refused(t, "to replace one that may be cut off only", err, "does not answer", "--force")
 

@@ -24,6 +24,9 @@ const (
 
 // ChangeHead tells a head what share of the duties to take.
 func (a *Agent) ChangeHead(ctx context.Context, by inventory.Asker, name string, r api.HeadChange) error {
+	if r.Weight != nil && *r.Weight < 1 {
+		return inventory.Errorf(inventory.KindInvalid, "head", name, "the weight of a head is 1 to 100, not %d: `luna head drain %s` is what takes all duties from it", *r.Weight, name)
+	}
 	return a.tellHead(ctx, by, inventory.ChangeHead{Name: name, Weight: r.Weight})
 }
 
@@ -52,6 +55,9 @@ func (a *Agent) Drain(ctx context.Context, by inventory.Asker, name string, r ap
 	if !ok {
 		return inventory.NotFound("head", name)
 	}
+	if err := checkWait(name, r.Wait); err != nil {
+		return err
+	}
 	if !h.Witness && !m.othersServe(name) {
 		return inventory.Errorf(inventory.KindRefused, "head", name, "no other head is there that could take over from '%s': start one, or undrain it, first", name)
 	}
@@ -63,6 +69,14 @@ func (a *Agent) Drain(ctx context.Context, by inventory.Asker, name string, r ap
 		return inventory.Errorf(inventory.KindUnavailable, "head", name, "head '%s' is drained and takes nothing new, but head '%s' cannot see how far that is (%v): wait with `luna head drain %s` on another head", name, m.cfg.Name, err, name)
 	}
 	return m.waitDrained(ctx, name, or(r.Wait, drainPatience), progress)
+}
+
+// checkWait refuses what is no time to wait.
+func checkWait(head string, wait time.Duration) error {
+	if wait < 0 {
+		return inventory.Errorf(inventory.KindInvalid, "head", head, "nothing can wait for %s: give a time such as 90s or 10m", wait)
+	}
+	return nil
 }
 
 // othersServe tells whether a head beside that one is there to serve nodes.
@@ -97,7 +111,7 @@ func (m *member) waitDrained(ctx context.Context, name string, patience time.Dur
 			return nil
 		}
 		if !pause(ctx, drainLook) {
-			return inventory.Errorf(inventory.KindUnavailable, "head", name, "head '%s' is drained and takes nothing new, but still %s: wait again with `luna head drain %s`, or stop it and let the nodes go on from the other heads", name, or(words, "may do something"), name)
+			return inventory.Errorf(inventory.KindUnavailable, "head", name, "head '%s' is drained and takes nothing new, but after %s still %s: wait again with `luna head drain %s`, or stop it and let the nodes go on from the other heads; `luna head undrain %s` ends the drain", name, patience, or(words, "may do something"), name, name)
 		}
 	}
 }
@@ -183,12 +197,15 @@ func (a *Agent) Leave(ctx context.Context, by inventory.Asker, name string, r ap
 	if !ok {
 		return inventory.NotFound("head", name)
 	}
+	if err := checkWait(name, r.Wait); err != nil {
+		return err
+	}
 	if err := m.mayGo(h, r.Force); err != nil {
 		return err
 	}
 	if !h.Witness && m.othersServe(name) {
 		if err := a.Drain(ctx, by, name, api.DrainRequest{Wait: r.Wait}, quietEnd(progress)); err != nil && !r.Force {
-			return err
+			return inventory.Errorf(inventory.AsError(err).Kind, "head", name, "head '%s' has not left the cluster (`luna leave --force` waits for nothing): %v", name, err)
 		}
 	}
 	if err := a.tellHead(ctx, by, inventory.RemoveHead{Name: name}); err != nil {
@@ -233,14 +250,16 @@ func quietEnd(progress func(api.JobEvent)) func(api.JobEvent) {
 	}
 }
 
-// gone waits until this head is nobody.
+// gone waits until this head is nobody, for longer than its services may take to end.
 func (a *Agent) gone(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	for {
 		if _, err := a.self(); err != nil {
 			return nil //nolint:nilerr // as wanted
 		}
 		if !pause(ctx, 20*time.Millisecond) {
-			return context.Cause(ctx)
+			return inventory.Errorf(inventory.KindUnavailable, "head", a.cfg.Name, "head '%s' belongs to the cluster no more, but its services do not end: stop its agent, and empty %s before it joins again", a.cfg.Name, a.cfg.DataDir)
 		}
 	}
 }
@@ -293,10 +312,22 @@ func (a *Agent) ReplaceHead(ctx context.Context, by inventory.Asker, name string
 	if _, ok := m.machine.View().Head(name); ok && m.live(name) {
 		return api.InviteReply{}, inventory.Errorf(inventory.KindRefused, "head", name, "head '%s' is there: a head that works is taken out with `luna leave` on it; replace is for one that is lost", name)
 	}
+	if _, err := tokenLife(r.TTL); err != nil {
+		return api.InviteReply{}, err // before anything is removed
+	}
 	if err := a.RemoveHead(ctx, by, name, r.Force); err != nil {
 		return api.InviteReply{}, err
 	}
 	return a.Invite(ctx, by, api.InviteRequest{TTL: r.TTL})
+}
+
+// tokenLife is how long a join token is good.
+func tokenLife(ttl time.Duration) (time.Duration, error) {
+	ttl = or(ttl, time.Hour)
+	if ttl < time.Second || ttl > 30*24*time.Hour {
+		return 0, inventory.Errorf(inventory.KindInvalid, "head", "", "a token may live from one second to 30 days, not %s", ttl)
+	}
+	return ttl, nil
 }
 
 // mayGo refuses to let a head go for good where that costs something that nobody

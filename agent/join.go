@@ -238,9 +238,9 @@ func (a *Agent) authority() (*pki.Authority, error) {
 
 // Invite makes a join token.
 func (a *Agent) Invite(ctx context.Context, by inventory.Asker, r api.InviteRequest) (api.InviteReply, error) {
-	ttl := or(r.TTL, time.Hour)
-	if ttl < time.Second || ttl > 30*24*time.Hour {
-		return api.InviteReply{}, inventory.Errorf(inventory.KindInvalid, "head", "", "a token may live from one second to 30 days, not %s", ttl)
+	ttl, err := tokenLife(r.TTL)
+	if err != nil {
+		return api.InviteReply{}, err
 	}
 	ca, err := a.authority()
 	if err != nil {

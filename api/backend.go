@@ -124,7 +124,7 @@ type HeadStatus struct {
 
 // HeadChange is luna head change.
 type HeadChange struct {
-	Weight *int `json:"weight,omitempty" minimum:"1" maximum:"100" doc:"share of the duties that it takes, beside the other heads' (1 if never set)"`
+	Weight *int `json:"weight,omitempty" doc:"share of the duties that it takes, beside the other heads': 1 to 100 (1 if never set)"`
 }
 
 // DrainRequest is luna head drain.
@@ -201,7 +201,7 @@ type RestoreReply struct {
 	Head    string    `json:"head"`
 	Taken   time.Time `json:"taken" doc:"when the backup was made, by the clock of the head that made it"`
 	Nodes   int       `json:"nodes"`
-	Missing []string  `json:"missing" doc:"osimages that are to be packed anew, for images are in no backup"`
+	Missing []string  `json:"missing" doc:"osimages that are to be packed anew, as the head has not all of any version: images are in no backup"`
 	// Credential is a new one of the first administrator: PEM of CA, certificate and key.
 	Credential string `json:"credential"`
 }
@@ -328,4 +328,5 @@ type Exported struct {
 type ExportedFile struct {
 	Path    string `json:"path"`
 	Content string `json:"content"`
+	Changed bool   `json:"changed,omitempty" doc:"the asked head has, or had, another one in its place, whatever the serial, or none"`
 }

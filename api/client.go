@@ -332,7 +332,7 @@ func (c *Client) job(ctx context.Context, path string, in any, progress func(Job
 	for {
 		var e JobEvent
 		if err := dec.Decode(&e); err != nil {
-			return "", inventory.Errorf(inventory.KindUnknown, "osimage", "", "the head stopped answering in the middle of the job: %v", err)
+			return "", inventory.Errorf(inventory.KindUnknown, "", "", "the head stopped answering in the middle of the job: %v", err)
 		}
 		if e.Error != nil {
 			return "", e.Error

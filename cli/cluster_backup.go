@@ -130,10 +130,10 @@ head itself, as root.`,
 			if !sure {
 				return refusef("head", self.Name, "recover lets head '%s' go on alone and removes all others: read luna cluster recover --help, and say --others-are-lost", self.Name)
 			}
-			s.note("head '%s' goes on alone, with the %d changes that it has applied", self.Name, self.AppliedIndex)
 			if err := s.within(restoreTime).Recover(ctx); err != nil {
 				return err
 			}
+			s.note("head '%s' goes on alone, with the %d changes that it had applied", self.Name, self.AppliedIndex)
 			s.note("it leads; the other heads are removed: let new ones join (luna head invite)")
 			return nil
 		}),
@@ -169,6 +169,9 @@ func readBackup(s *session, file, passphraseFile string) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the backup: %w", err)
+	}
+	if len(backup) == 0 {
+		return nil, inventory.Errorf(inventory.KindInvalid, "cluster", "general", "there is nothing in the backup %s", file)
 	}
 	secret, err := readPassphrase(s, passphraseFile)
 	encrypted := bytes.HasPrefix(backup, []byte(ageHeader))

@@ -74,6 +74,9 @@ func (a *app) serverName() string {
 // to both.
 func (a *app) local() bool { return strings.HasPrefix(a.serverName(), "unix:") }
 
+// errNoAnswer says that a head took longer than it was given.
+var errNoAnswer = errors.New("no answer")
+
 // transport bounds each call in time and says in an administrator's words why
 // one failed.
 type transport struct {
@@ -128,7 +131,7 @@ func (t *transport) explain(r *http.Request, err error) error {
 	var alert tls.AlertError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && r.Method != http.MethodGet:
-		return fmt.Errorf("no answer within %v: the change may have been made or not, so look before trying again", t.timeout)
+		return fmt.Errorf("%w within %v: the change may have been made or not, so look before trying again", errNoAnswer, t.timeout)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer within %v: is the agent well? try `systemctl status luna` %s, or --timeout", t.timeout, where)
 	case local && errors.Is(err, fs.ErrPermission):

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -133,27 +134,53 @@ cluster. Whoever has it can become a head: hand it on as you would a password.`,
 }
 
 func headChange(a *app) *cobra.Command {
-	var weight int
+	var r api.HeadChange
 	c := named(&cobra.Command{
 		Use:   "change NAME --weight N",
 		Short: "Change what share of the duties a head takes",
 		Long: `Change what share of the duties a head takes: of weight 2, it answers DHCP on
-twice as many networks as one of weight 1, which is what heads have.`,
+twice as many networks as one of weight 1, which is what heads have. No weight
+takes all duties from it: luna head drain does.`,
 		Example: "  luna head change h1 --weight 2",
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			if err := mustNotBeDry(s); err != nil {
 				return err
 			}
-			return s.ChangeHead(ctx, s.name, api.HeadChange{Weight: ifGiven(s, "weight", weight)})
+			return s.ChangeHead(ctx, s.name, r)
 		}),
 	})
-	c.Flags().IntVar(&weight, "weight", 1, "share of the duties, 1 to 100")
+	c.Flags().Var(numberOption{&r.Weight}, "weight", "share of the duties, 1 to 100")
 	required(c, "weight")
 	return c
 }
 
-// drainWait is how long a drain waits for nodes that boot, unless told otherwise.
-const drainWait = 10 * time.Minute
+const (
+	// drainWait is how long a drain waits for nodes that boot, unless told otherwise.
+	drainWait = 10 * time.Minute
+	// drainRest is what else a drain or a leave may take: longer than the head itself
+	// goes on.
+	drainRest = time.Minute
+)
+
+// drains gives a client for a drain, and for how long that is to wait: as --wait
+// says, or --timeout where that is shorter.
+func (s *session) drains(a *app, wait time.Duration) (*api.Client, time.Duration) {
+	if s.given("timeout") && a.timeout > 0 {
+		wait = min(wait, a.timeout)
+	}
+	if wait == 0 {
+		wait = time.Nanosecond // 0 asks for the head's own patience
+	}
+	return s.within(max(wait, 0) + drainRest), wait
+}
+
+// drained says what to do where a drain has no answer.
+func drained(name string, err error) error {
+	if errors.Is(err, inventory.ErrUnknown) || errors.Is(err, errNoAnswer) {
+		return inventory.Errorf(inventory.KindUnknown, "head", name, "%v: `luna head list` tells whether '%s' is drained, and the same command may be given again", err, name)
+	}
+	return err
+}
 
 func headDrain(a *app) *cobra.Command {
 	var wait time.Duration
@@ -163,7 +190,11 @@ func headDrain(a *app) *cobra.Command {
 		Long: `Take from a head all that another one can do, before it is rebooted or repaired:
 its duties and leadership go to others, it seeds no images, and no node is sent to
 it. The command returns when nothing boots from it any more. The head keeps its
-vote and its data, and stays drained, also over a reboot, until luna head undrain.`,
+vote and its data, and stays drained, also over a reboot, until luna head undrain.
+
+It waits for ten minutes, or as long as --wait or --timeout says, whichever is
+shorter; then it fails, and says what it waited for. The head is drained all the
+same, and to drain it again is to wait again.`,
 		Example: `  luna head drain h2
   luna cluster safe h2 && ssh h2 reboot
   luna head undrain h2`,
@@ -172,12 +203,13 @@ vote and its data, and stays drained, also over a reboot, until luna head undrai
 				return err
 			}
 			p := newProgress(s.cmd.ErrOrStderr(), "drain "+s.name)
-			err := s.within(0).Drain(ctx, s.name, api.DrainRequest{Wait: wait}, p.show)
+			client, wait := s.drains(a, wait)
+			err := client.Drain(ctx, s.name, api.DrainRequest{Wait: wait}, p.show)
 			p.end()
-			return err
+			return drained(s.name, err)
 		}),
 	})
-	c.Flags().DurationVar(&wait, "wait", drainWait, "how long to wait for nodes that boot from it")
+	c.Flags().DurationVar(&wait, "wait", drainWait, "how long to wait for nodes that boot from it; 0 does not wait")
 	return c
 }
 
@@ -256,7 +288,10 @@ func leaveCommand(a *app) *cobra.Command {
 		Long: `Take this head out of the mesh, in order: it is drained, loses its vote and
 forgets the cluster, but for its copies of the images. Its agent goes on and may
 join again. It is refused where the others could then decide nothing, or where
-this head has the only copy of an image.`,
+this head has the only copy of an image.
+
+It waits for nodes that boot from this head as luna head drain does. When that was
+too long, the head has not left, and stays drained.`,
 		Example: "  luna leave",
 		Args:    noArgs,
 		RunE: a.do(func(ctx context.Context, s *session) error {
@@ -268,13 +303,15 @@ this head has the only copy of an image.`,
 				return err
 			}
 			p := newProgress(s.cmd.ErrOrStderr(), "leave")
-			err = s.within(0).Leave(ctx, self.Name, r, p.show)
+			client, wait := s.drains(a, r.Wait)
+			r.Wait = wait
+			err = client.Leave(ctx, self.Name, r, p.show)
 			p.end()
-			return err
+			return drained(self.Name, err)
 		}),
 	}
 	f := c.Flags()
 	f.BoolVar(&r.Force, "force", false, "whatever it costs the others")
-	f.DurationVar(&r.Wait, "wait", drainWait, "how long to wait for nodes that boot from it")
+	f.DurationVar(&r.Wait, "wait", drainWait, "how long to wait for nodes that boot from it; 0 does not wait")
 	return c
 }

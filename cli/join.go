@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/inventory"
 )
 
 const (
@@ -39,9 +41,13 @@ It may take a minute, or the time that --timeout says.`,
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			if token == "-" {
 				line, err := bufio.NewReader(s.cmd.InOrStdin()).ReadString('\n')
-				if token = strings.TrimSpace(line); token == "" {
-					return fmt.Errorf("read the token from stdin: %w", errors.Join(err, errors.New("there is none")))
+				if err != nil && !errors.Is(err, io.EOF) {
+					return fmt.Errorf("read the token from stdin: %w", err)
 				}
+				token = line
+			}
+			if token = strings.TrimSpace(token); token == "" {
+				return inventory.Errorf(inventory.KindInvalid, "", "", "there is no token: luna head invite on the head at %s prints one", s.name)
 			}
 			limit := joinTimeout
 			if s.given("timeout") {

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // This file holds what is the same for luna, lpower and lchroot, which are one
@@ -28,9 +31,25 @@ func (a *app) program(c *cobra.Command) *cobra.Command {
 	c.DisableFlagsInUseLine = true
 	c.CompletionOptions.DisableDefaultCmd = true
 	c.SetUsageTemplate(usageTemplate)
+	c.SetFlagErrorFunc(explainFlag)
 	completeAll(a, c)
 	markRuns(c)
 	return c
+}
+
+// explainFlag says what the value of an option is not, where the library has but a
+// programmer's words for that.
+func explainFlag(_ *cobra.Command, err error) error {
+	var wrong *pflag.InvalidValueError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	not := map[string]string{"int": "it is no whole number", "duration": "it is no time: give one such as 90s, 10m or 1h"}
+	words, ok := not[wrong.GetFlag().Value.Type()]
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("invalid argument %q for --%s: %s", wrong.GetValue(), wrong.GetFlag().Name, words)
 }
 
 // hidden is a command that is rather called by another name.

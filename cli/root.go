@@ -62,7 +62,7 @@ exists already, or a value is bad.`,
 	root.PersistentFlags().Var(choice{&a.format, formats}, "output", "format of what --dry-run tells")
 	root.AddCommand(clusterCommand(a), networkCommand(a), osimageCommand(a), bmcsetupCommand(a), groupCommand(a), nodeCommand(a),
 		switchCommand(a), otherdevCommand(a), headCommand(a), joinCommand(a), leaveCommand(a),
-		exportCommand(a), applyCommand(a), diffCommand(a), importCommand(a), logCommand(a), undoCommand(a))
+		exportCommand(a), applyCommand(a), diffCommand(a), importCommand(a), logCommand(a), undoCommand(a), inventoryCommand(a))
 	root.AddCommand(hidden(powerCommand(a)), hidden(chrootCommand(a)), completionCommand(), docsCommand())
 	root.AddCommand(extra...)
 	return a.program(root)
@@ -147,7 +147,10 @@ func (a *app) do(fn func(ctx context.Context, s *session) error) func(*cobra.Com
 			s.name, named = f.Value.String(), f.Changed
 		}
 		if named && s.name == "" { // a variable of a script that was not set, and never all objects
-			return inventory.Errorf(inventory.KindInvalid, "", "", "the name is empty: leave it out, or give one")
+			return inventory.Errorf(inventory.KindInvalid, "", "", "the name is empty: give one, or leave it out where it may be")
+		}
+		if a.timeout < 0 {
+			return usagef("argument --timeout: %v is no time to wait: give one such as 90s, or 0 to wait for ever", a.timeout)
 		}
 		var err error
 		if s.Client, err = a.connect(cmd.ErrOrStderr()); err != nil {
