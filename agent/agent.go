@@ -201,9 +201,9 @@ func (a *Agent) Close() error {
 // have two seconds.
 func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) }, // until Close ends them
-		ConnContext: withPeer,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return withGuest(withPeer(ctx, c), c) },
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	done := make(chan error, 1)

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -47,7 +46,9 @@ func (m *member) serveNodes(ctx context.Context) error {
 		Torrent: m.torrent, BindMAC: m.bindMAC, Report: m.report, Logger: m.log,
 	})
 	all, ctx := errgroup.WithContext(ctx)
-	all.Go(func() error { return serve(ctx, eitherListener{m.httpL, m.nodeTLS()}, m.counted(h), m.log) })
+	all.Go(func() error {
+		return serve(ctx, eitherListener{guarded{m.httpL, m.guard}, m.nodeTLS()}, m.counted(h), m.log)
+	})
 	all.Go(func() error { return m.followNetworks(ctx, h, loaders) })
 	return all.Wait()
 }
@@ -94,8 +95,8 @@ func (m *member) services(h *boot.Handler, loaders boot.Loaders) map[string]func
 		}
 		if specific(m.cfg.Bind) && addr != m.cfg.Bind {
 			want["HTTP on "+addr.String()] = func() (runner, error) {
-				l, err := net.Listen("tcp", net.JoinHostPort(addr.String(), strconv.Itoa(self.HTTPPort)))
-				return runFunc(func(ctx context.Context) error { return serve(ctx, l, m.counted(h), m.log) }), err
+				l, err := listen(addr, self.HTTPPort, "http-port")
+				return runFunc(func(ctx context.Context) error { return serve(ctx, guarded{l, m.guard}, m.counted(h), m.log) }), err
 			}
 		}
 		if n.Range.IsZero() {
@@ -224,15 +225,15 @@ func (m *member) serving(head string) bool {
 }
 
 // counted counts the requests for files that are being answered: a head that is
-// drained waits for them.
+// drained waits for them. And it vouches for nodes.
 func (m *member) counted(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return vouch(wellFormed, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/artifacts/") || strings.HasPrefix(r.URL.Path, "/boot/") {
 			m.transfers.Add(1)
 			defer m.transfers.Add(-1)
 		}
 		h.ServeHTTP(w, r)
-	})
+	}))
 }
 
 // bindMAC makes a machine a node, as chosen at its boot menu.

@@ -41,6 +41,7 @@ type member struct {
 	store   *image.Store
 	swarm   *swarm.Swarm
 	tracker *swarm.Tracker
+	guard   *guard
 	apiL    net.Listener
 	httpL   net.Listener
 
@@ -79,6 +80,9 @@ func newMember(cfg Config, id *identity) (_ *member, err error) {
 	if m.tls, err = id.tls(); err != nil {
 		return nil, err
 	}
+	if m.guard, err = newGuard(m.belongs, cfg.Logger); err != nil {
+		return nil, err
+	}
 	if m.apiL, err = listen(cfg.Bind, cfg.APIPort, "api-port"); err != nil {
 		return nil, err
 	}
@@ -90,7 +94,7 @@ func newMember(cfg Config, id *identity) (_ *member, err error) {
 	}
 	if m.swarm, err = swarm.New(swarm.Config{
 		Listen: cfg.Bind, PortMin: cfg.SwarmPortMin, PortMax: cfg.SwarmPortMax,
-		MaxPeers: 64, Logger: cfg.Logger,
+		MaxPeers: 64, Admit: m.guard.admit, Logger: cfg.Logger,
 	}); err != nil {
 		return nil, fmt.Errorf("open the swarm: %w", err)
 	}
@@ -109,7 +113,7 @@ func (m *member) consensusConfig() consensus.Config {
 		Name: m.cfg.Name, Dir: filepath.Join(m.cfg.DataDir, "raft"), Bind: m.cfg.Bind, Advertise: m.address,
 		RaftPort: m.cfg.RaftPort, GossipPort: m.cfg.GossipPort, GossipKey: m.id.GossipKey,
 		TLS: m.tls.Clone(), Authorize: m.authorize, Seeds: m.seeds, Timing: m.cfg.Timing, Logger: m.cfg.Logger,
-		Format: inventory.FormatVersion, Generation: m.id.Generation,
+		Admit: m.guard.admit, Format: inventory.FormatVersion, Generation: m.id.Generation,
 	}
 }
 
@@ -209,8 +213,8 @@ func (m *member) run(ctx context.Context, backend api.Backend) error {
 	edge, edgeCtx := errgroup.WithContext(untilStopped)
 	edge.Go(func() error { return m.begin(edgeCtx) })
 	edge.Go(func() error {
-		l := tls.NewListener(m.apiL, m.serverTLS())
-		return serve(edgeCtx, l, api.Handler(backend, m.cfg.Version, callerOf), m.log)
+		l := tls.NewListener(guarded{m.apiL, m.guard}, m.serverTLS())
+		return serve(edgeCtx, l, vouch(certified, api.Handler(backend, m.cfg.Version, callerOf)), m.log)
 	})
 	edge.Go(func() error { return m.keepRegistered(edgeCtx) })
 	edge.Go(func() error { return m.keepPulse(edgeCtx) })

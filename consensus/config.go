@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -46,6 +47,13 @@ type Config struct {
 	// ClientCAs signed, may speak raft: the same authority may sign for people
 	// too. It is asked once per connection, by both sides, and must not block.
 	Authorize func(*x509.Certificate) error
+
+	// Admit is asked of each connection that somebody opens to this head.
+	// It either turns it away, closes it and returns nil, or returns what is told whether
+	// the other side was found to be a head; only the first word counts. At the gossip
+	// port nobody ever is, as memberlist does not tell who had the key. Admit delays who
+	// comes next to the same port. Nil lets everybody come.
+	Admit func(net.Conn) (verdict func(good bool))
 
 	// Seeds tells the gossip addresses (host:port) of the other heads, as far as
 	// they are known: this head's own address among them does no harm. It is asked
@@ -140,6 +148,9 @@ func (c *Config) prepare() error {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Admit == nil {
+		c.Admit = func(net.Conn) func(bool) { return func(bool) {} }
 	}
 	return nil
 }

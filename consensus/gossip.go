@@ -148,7 +148,7 @@ func listenGossip(cfg *Config, conf memberlist.NetTransportConfig) (*gossipTrans
 		inner, err := memberlist.NewNetTransport(&conf)
 		if err == nil {
 			ctx, cancel := context.WithCancel(context.Background())
-			t := &gossipTransport{NetTransport: inner, ctx: ctx, cancel: cancel, streams: make(chan net.Conn), down: make(chan struct{})}
+			t := &gossipTransport{NetTransport: inner, ctx: ctx, cancel: cancel, open: cfg.Admit, streams: make(chan net.Conn), down: make(chan struct{})}
 			t.admitting.Go(t.admit)
 			return t, nil
 		}
@@ -166,6 +166,7 @@ type gossipTransport struct {
 	cancel context.CancelFunc
 
 	strangers crowd
+	open      func(net.Conn) (verdict func(good bool))
 	streams   chan net.Conn
 	down      chan struct{} // closed when no more can come
 	ending    sync.Once
@@ -178,7 +179,12 @@ func (t *gossipTransport) admit() {
 	for {
 		select {
 		case conn := <-t.NetTransport.StreamCh():
-			guarded := &crowdConn{Conn: conn, leave: t.strangers.enter(conn)}
+			verdict := t.open(conn)
+			if verdict == nil {
+				continue
+			}
+			leave := t.strangers.enter(conn)
+			guarded := &crowdConn{Conn: conn, leave: func() { leave(); verdict(false) }}
 			select {
 			case t.streams <- guarded:
 			case <-t.ctx.Done():

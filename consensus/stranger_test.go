@@ -5,9 +5,13 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,6 +70,71 @@ func TestStrangersSpeakNoRaft(t *testing.T) {
 	}
 	if lines := heads[0].log.loud("raft connection refused"); len(lines) != 3 || !strings.Contains(lines[0], "remote=127.0.0.1") {
 		t.Errorf("logged %q", lines)
+	}
+}
+
+// Who decides on strangers is told of each whether it is a head, and may turn it away.
+func TestAdmit(t *testing.T) {
+	type verdict struct{ port, good bool } // port: raft's, else gossip's
+	verdicts := make(chan verdict, 1000)
+	var ports sync.Map // true for raft's
+	var turnAway atomic.Bool
+	c := newCalmCluster(t)
+	cfg := c.config("h1")
+	cfg.Admit = func(conn net.Conn) func(bool) {
+		if turnAway.Load() {
+			_ = conn.Close()
+			return nil
+		}
+		port, _ := ports.Load(conn.LocalAddr().String())
+		return func(good bool) { verdicts <- verdict{port == true, good} }
+	}
+	first := c.start(cfg)
+	ports.Store(first.RaftAddr().String(), true)
+	if err := first.Bootstrap(c.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	told := func(want verdict) {
+		t.Helper()
+		c.until(fmt.Sprintf("it is told %+v", want), func() bool {
+			select {
+			case got := <-verdicts:
+				return got == want
+			default:
+				return false
+			}
+		})
+	}
+	for addr, want := range map[string]verdict{
+		first.RaftAddr().String():   {true, false},
+		first.GossipAddr().String(): {false, false},
+	} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write(bytes.Repeat([]byte("garbage"), 10))
+		told(want)
+		_ = conn.Close()
+	}
+	conn, err := tls.Dial("tcp", first.RaftAddr().String(), first.replica.transport.stream.dialing("h1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	told(verdict{true, true})
+	_ = conn.Close()
+
+	turnAway.Store(true)
+	for _, addr := range []string{first.RaftAddr().String(), first.GossipAddr().String()} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("not turned away: %v", err)
+		}
+		_ = conn.Close()
 	}
 }
 

@@ -28,6 +28,7 @@ type stream struct {
 	advertise netip.AddrPort
 	tls       *tls.Config
 	authorize func(*x509.Certificate) error
+	admit     func(net.Conn) (verdict func(good bool))
 	log       *slog.Logger
 	limit     *limiter
 	strangers crowd
@@ -61,6 +62,7 @@ func listenStream(cfg *Config, limit *limiter) (*stream, error) {
 		advertise: netip.AddrPortFrom(cfg.Advertise, port),
 		tls:       cfg.TLS.Clone(),
 		authorize: cfg.Authorize,
+		admit:     cfg.Admit,
 		log:       cfg.Logger,
 		limit:     limit,
 		accepted:  make(chan net.Conn),
@@ -89,7 +91,9 @@ func (s *stream) serve() {
 	for {
 		conn, err := s.listener.Accept()
 		if err == nil {
-			s.serving.Go(func() { s.handshake(conn) })
+			if verdict := s.admit(conn); verdict != nil {
+				s.serving.Go(func() { s.handshake(conn, verdict) })
+			}
 			continue
 		}
 		if s.ctx.Err() == nil && s.limit.first("accept "+err.Error()) {
@@ -104,16 +108,19 @@ func (s *stream) serve() {
 }
 
 // handshake hands the connection to raft if its other end is a head, and logs why not.
-func (s *stream) handshake(raw net.Conn) {
+func (s *stream) handshake(raw net.Conn, verdict func(good bool)) {
 	conn, err := s.track(raw)
 	if err != nil {
+		verdict(true) // it is this end that closes
 		return
 	}
 	defer s.strangers.enter(conn)()
 	ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
 	defer cancel()
 	secure := tls.Server(conn, s.tls)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	err = secure.HandshakeContext(ctx)
+	verdict(err == nil)
+	if err != nil {
 		_ = secure.Close()
 		s.refused(raw.RemoteAddr(), err)
 		return

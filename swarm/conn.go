@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +21,8 @@ const (
 	// waiting, before it counts as dead. Living peers of our kind speak every second while they want
 	// something; the engine alone would wait for minutes.
 	silence = 20 * time.Second
+	// greeting is the length in bytes of BitTorrent's handshake (BEP 3).
+	greeting = 68
 )
 
 // listener opens the swarm's connections, incoming and outgoing, and limits how many of them send
@@ -29,6 +32,7 @@ type listener struct {
 	dialer net.Dialer
 	slots  chan struct{} // one token for each connection that may send content now
 	buffer int           // bytes of the kernel's send buffer
+	admit  func(net.Conn) (verdict func(good bool))
 
 	ctx    context.Context // ends dials
 	cancel context.CancelFunc
@@ -50,7 +54,10 @@ func listen(cfg Config) (*listener, error) {
 		ctx, cancel := context.WithCancel(context.Background())
 		l := &listener{
 			Listener: nl, slots: make(chan struct{}, cfg.UploadSlots), buffer: cfg.SendBuffer,
-			ctx: ctx, cancel: cancel,
+			ctx: ctx, cancel: cancel, admit: cfg.Admit,
+		}
+		if l.admit == nil {
+			l.admit = everybody
 		}
 		l.dialer.LocalAddr = localAddr(cfg.Listen)
 		return l, nil
@@ -80,7 +87,10 @@ func (l *listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
 		if err == nil {
-			return l.wrap(c), nil
+			if verdict := l.admit(c); verdict != nil {
+				return l.wrap(c, verdict), nil
+			}
+			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
 			return nil, err
@@ -101,18 +111,21 @@ func (l *listener) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.wrap(c), nil
+	return l.wrap(c, func(bool) {}), nil
 }
 
 // DialerNetwork names the network for the engine.
 func (l *listener) DialerNetwork() string { return "tcp" }
 
-func (l *listener) wrap(c net.Conn) net.Conn {
+// everybody is let in.
+func everybody(net.Conn) func(bool) { return func(bool) {} }
+
+func (l *listener) wrap(c net.Conn, verdict func(good bool)) net.Conn {
 	if t, ok := c.(*net.TCPConn); ok && l.buffer > 0 {
 		// A small buffer: else a chunk is in the kernel, and its slot free, long before it is sent.
 		_ = t.SetWriteBuffer(l.buffer)
 	}
-	return &conn{Conn: c, slots: l.slots, done: make(chan struct{})}
+	return &conn{Conn: c, slots: l.slots, done: make(chan struct{}), verdict: verdict}
 }
 
 // conn is a connection to a peer that waits for a slot before it sends content.
@@ -121,11 +134,17 @@ type conn struct {
 	slots chan struct{}
 	done  chan struct{} // closed by Close
 	once  sync.Once
+
+	verdict func(good bool) // on who opened it; the first counts
+	said    atomic.Int64    // bytes written
 }
 
 // Close also ends a write that waits for its slot.
 func (c *conn) Close() error {
-	c.once.Do(func() { close(c.done) })
+	c.once.Do(func() {
+		close(c.done)
+		c.verdict(false)
+	})
 	return c.Conn.Close()
 }
 
@@ -155,5 +174,10 @@ func (c *conn) Write(b []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(silence)); err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	// The engine says more than a greeting only to who asked for something that is here.
+	if c.said.Add(int64(n)) > greeting {
+		c.verdict(true)
+	}
+	return n, err
 }

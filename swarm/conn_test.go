@@ -1,15 +1,18 @@
 package swarm
 
 import (
+	"encoding/hex"
+	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 func pipe(t *testing.T, slots chan struct{}) (*conn, net.Conn) {
 	a, b := net.Pipe()
-	c := &conn{Conn: a, slots: slots, done: make(chan struct{})}
+	c := &conn{Conn: a, slots: slots, done: make(chan struct{}), verdict: func(bool) {}}
 	t.Cleanup(func() { c.Close(); b.Close() })
 	return c, b
 }
@@ -83,5 +86,67 @@ func TestPortRange(t *testing.T) {
 	defer l.close()
 	if l.port() <= taken {
 		t.Errorf("port %d", l.port())
+	}
+}
+
+// Who is let in is found good once it asks for what is here, and not if it says anything else.
+func TestAdmit(t *testing.T) {
+	verdicts := make(chan bool, 10)
+	var turnAway atomic.Bool
+	m := newMachine(t, 1, func(c *Config) {
+		c.Admit = func(c net.Conn) func(bool) {
+			if turnAway.Load() {
+				c.Close()
+				return nil
+			}
+			return func(good bool) { verdicts <- good }
+		}
+	})
+	d, path := artifactFile(t, randomBytes(1<<20, 1))
+	mustSeed(t, m, d, path)
+	hash, err := hex.DecodeString(d.InfoHash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func(says string) net.Conn {
+		conn, err := net.Dial("tcp", net.JoinHostPort(m.addr.String(), itoa(m.Port())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if _, err := io.WriteString(conn, says); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	greet := func(hash string) string {
+		return "\x13BitTorrent protocol" + strings.Repeat("\x00", 8) + hash + "-XX0000-abcdefghijkl"
+	}
+	for _, test := range []struct {
+		name, says string
+		good       bool
+	}{
+		{"garbage", strings.Repeat("garbage ", 100), false},
+		{"a key, as for obfuscation", string(randomBytes(96, 3)), false},
+		{"another artifact", greet(strings.Repeat("h", 20)), false},
+		{"this artifact", greet(string(hash)), true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dial(test.says)
+			select {
+			case good := <-verdicts:
+				if good != test.good {
+					t.Errorf("found good: %v", good)
+				}
+			case <-time.After(time.Minute):
+				t.Error("no verdict")
+			}
+		})
+	}
+	turnAway.Store(true)
+	conn := dial("")
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := io.ReadAll(conn); err != nil {
+		t.Errorf("not closed: %v", err)
 	}
 }

@@ -54,7 +54,9 @@ func newEngine(cfg Config, id string, l *listener) (*engine, error) {
 	c.DisableWebtorrent = true
 	c.DisableWebseeds = true
 	c.NoDefaultPortForwarding = true
-	c.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{}
+	// Nothing is obfuscated. To accept it would be an exchange of keys for whoever says anything else
+	// than what BitTorrent begins with.
+	c.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{RequirePreferred: true}
 	c.Seed = true // and so upload without asking what it brings
 	c.DropDuplicatePeerIds = true
 	c.EstablishedConnsPerTorrent = cfg.MaxPeers

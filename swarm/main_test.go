@@ -57,11 +57,14 @@ type machine struct {
 	stop func() // ends it, as often as one likes
 }
 
-func newMachine(t *testing.T, n int) *machine {
+func newMachine(t *testing.T, n int, change ...func(*Config)) *machine {
 	t.Helper()
 	cfg := Config{Listen: ip(n), MaxPeers: 30}
 	if testing.Verbose() && os.Getenv("SWARM_LOG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("machine", n)
+	}
+	for _, f := range change {
+		f(&cfg)
 	}
 	s, err := New(cfg)
 	if err != nil {

@@ -32,6 +32,11 @@ type Config struct {
 	// but that is on its way, so it must be small against a chunk (256 KiB). Default 64 KiB, enough
 	// for 10 Gbit/s over the four slots in one building.
 	SendBuffer int
+	// Admit, if not nil, is asked of each connection that somebody opens to this one. It either turns
+	// it away, closes it and returns nil, or returns what is told whether the other side spoke
+	// BitTorrent and asked for something that is here; only the first word counts. Admit delays who
+	// comes next. Default: everybody may come.
+	Admit func(net.Conn) (verdict func(good bool))
 	// HTTP asks trackers and HTTP sources. Default: a transport without a proxy that connects from
 	// Listen. Give one for https with the cluster's own CA, or for tokens in headers. It should give
 	// up connecting within a few seconds.

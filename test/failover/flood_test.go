@@ -50,7 +50,10 @@ func TestFlood(t *testing.T) {
 		answered(t, c)
 		c.begin()
 	}
-	f := flood{Target: target.Addr, Burst: 50, Connecting: 1, Pause: 20 * time.Millisecond, Lasting: lasting(10*time.Second, 2*time.Minute)}
+	f := flood{
+		Target: target.Addr, UDP: []int{67, 69, 7946}, TCP: portsOfTCP(),
+		Burst: 50, Connecting: 1, Pause: 20 * time.Millisecond, Lasting: lasting(10*time.Second, 2*time.Minute),
+	}
 	if full { // as much as there is time for
 		f.Burst, f.Connecting, f.Pause = 1000, 8, 0
 	}
@@ -72,6 +75,66 @@ func TestFlood(t *testing.T) {
 	t.Logf("%s was sent %d packets on UDP, %d machines that are none, and %d connections with %d MiB", target.Name,
 		sent.Packets, sent.MadeUp, sent.Connections, sent.Bytes>>20)
 	t.Logf("\n%s", times(measured))
+}
+
+// portsOfTCP are all that a head may have. 7052 and following are the swarm's, of which
+// it opens one.
+func portsOfTCP() []int { return []int{7050, 7051, 8300, 7946, 7052, 7053, 7054} }
+
+// TestFloodOfPort measures, in a soak, what a flood at full strength of one port of TCP
+// after the other does: whether another head has to lead, and how long writes take.
+func TestFloodOfPort(t *testing.T) {
+	full, _ := soak()
+	if !full {
+		t.Skip("a measurement, for make soak")
+	}
+	m := newMesh(t, "floods", false)
+	bad, err := m.Lab.Host(t.Context(), "bad", netip.MustParsePrefix("10.30.200.1/16"))
+	must(t, err)
+	m.write(t)()
+	for _, ports := range [][]int{nil, {7050}, {7051}, {7052}, {7946}, {8300}, portsOfTCP()} {
+		must(t, m.Settle(t.Context()))
+		target, err := m.leader(t.Context(), m.Heads[0])
+		must(t, err)
+		led, err := m.led()
+		must(t, err)
+		cpu, err := processor(target.Agent.Pid())
+		must(t, err)
+		stop := m.rewrite(t)
+		f := flood{Target: target.Addr, TCP: ports, Connecting: 8, Lasting: lasting(10*time.Second, 30*time.Second)}
+		sent, err := f.on(t.Context(), bad)
+		must(t, err)
+		writes := stop()
+		spent, err := processor(target.Agent.Pid())
+		must(t, err)
+		must(t, m.Settle(t.Context()))
+		again, err := m.led()
+		must(t, err)
+		t.Logf("ports %d: %d connections with %d MiB in %s; %d words of a new leader; the agent spent %s\n%s", ports,
+			sent.Connections, sent.Bytes>>20, f.Lasting, again-led, spent-cpu, times(map[string]sample{"write is done": writes}))
+	}
+}
+
+// processor gives how long a process has run on any processor.
+func processor(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// proc(5): utime and stime are the fields 14 and 15, in hundredths of a second; the
+	// name, which is field 2, may have blanks.
+	_, rest, _ := strings.Cut(string(text), ") ")
+	var ticks int64
+	if fields := strings.Fields(rest); len(fields) > 12 {
+		for _, field := range fields[11:13] {
+			n, err := strconv.ParseInt(field, 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }
 
 // memory reads the resident memory of each agent until it is called.
@@ -132,6 +195,7 @@ func resident(pid int) (int64, error) {
 // that this one, which measures, is not as busy as it is.
 type flood struct {
 	Target     netip.Addr
+	UDP, TCP   []int         // the ports
 	Burst      int           // packets to each port of UDP every ten milliseconds
 	Connecting int           // at a time, to each port of TCP
 	Pause      time.Duration // between two such connections
@@ -202,17 +266,19 @@ const (
 
 func (f *flood) run(ctx context.Context) error {
 	all, ctx := errgroup.WithContext(ctx)
-	for _, port := range []int{67, 69, 7946} {
+	for _, port := range f.UDP {
 		all.Go(func() error { return f.udp(ctx, port) })
 	}
-	// 7052 and following are the swarm's, as many as it has opened.
-	for _, port := range []int{7050, 7051, 8300, 7946, 7052, 7053, 7054} {
+	for _, port := range f.TCP {
 		for range f.Connecting {
 			all.Go(func() error { return f.tcp(ctx, port) })
 		}
 		all.Go(func() error { return f.leave(ctx, port) })
 	}
-	all.Go(func() error { return f.invent(ctx) })
+	all.Go(func() error { <-ctx.Done(); return nil }) // it lasts, even where it is none
+	if slices.Contains(f.UDP, serverPort) {
+		all.Go(func() error { return f.invent(ctx) })
+	}
 	return all.Wait()
 }
 

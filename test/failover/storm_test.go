@@ -118,11 +118,17 @@ func (m *mesh) watch(t *testing.T) (calm func(t *testing.T)) {
 	}
 }
 
-// write changes a node again and again, at each head in turn, until stop is called,
-// which gives how long each change took.
+// write adds a node, for rewrite.
 func (m *mesh) write(t *testing.T) (stop func() sample) {
 	t.Helper()
 	luna(t, m.Heads[0], "node", "add", "-g", "compute", "-n", "written")
+	return m.rewrite(t)
+}
+
+// rewrite changes a node again and again, at each head in turn, until stop is called,
+// which gives how long each change took.
+func (m *mesh) rewrite(t *testing.T) (stop func() sample) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var took sample
 	done := make(chan struct{})

@@ -1,0 +1,207 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+)
+
+// What a guard puts up with.
+const (
+	// failuresAtOnce and failuresPerSecond are how many connections of a source may come
+	// to nothing before no more are accepted from it: more than a scanner of ports, or a
+	// rack of machines behind one address that lose power, make.
+	failuresAtOnce    = 50
+	failuresPerSecond = 5
+	// strangers is how many connections, to all ports, may be open whose other side has
+	// not shown yet what it wants. It bounds the memory that silent ones take.
+	strangers = 1024
+	// sources is how many sources of failures are remembered, the last ones.
+	sources = 4096
+	// turningAway is the shortest time between two connections to a port that are turned
+	// away: those who wait for their turn meanwhile cost nothing.
+	turningAway = time.Millisecond
+)
+
+// A guard stands at the ports of a head, so that garbage costs next to nothing and
+// leaves the CPU to the heads' own words. It charges a source only for connections that
+// come to nothing: a thousand machines that boot are let in, whether they have an address
+// each or all the same. A source with too many of them is turned away before anything of
+// what it says is read. Heads and this machine itself are always let in.
+type guard struct {
+	exempt    func(netip.Addr) bool // from the rules
+	log       *slog.Logger
+	failures  *lru.Cache[netip.Addr, *failures]
+	strangers atomic.Int64
+}
+
+// failures are those of one source.
+type failures struct {
+	left *rate.Limiter // of what it may still do wrong
+	told rate.Sometimes
+}
+
+func newGuard(exempt func(netip.Addr) bool, log *slog.Logger) (*guard, error) {
+	cache, err := lru.New[netip.Addr, *failures](sources)
+	if err != nil {
+		return nil, fmt.Errorf("remember sources of failures: %w", err)
+	}
+	return &guard{exempt: exempt, log: log, failures: cache}, nil
+}
+
+// admit looks at a connection that was accepted. It is nil where that was turned away,
+// which closes it. Else it must be told, once or more, of which the first counts, whether
+// the other side has shown that it belongs here.
+func (g *guard) admit(c net.Conn) (verdict func(good bool)) {
+	from := sourceOf(c)
+	if !from.IsValid() || g.exempt(from) {
+		return func(bool) {}
+	}
+	if f, ok := g.failures.Get(from); g.strangers.Load() >= strangers || ok && f.left.Tokens() < 1 {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // no last words, and nothing of it stays in the kernel
+		}
+		_ = c.Close()
+		time.Sleep(turningAway)
+		return nil
+	}
+	g.strangers.Add(1)
+	var once sync.Once
+	return func(good bool) {
+		once.Do(func() {
+			g.strangers.Add(-1)
+			if !good {
+				g.failed(from)
+			}
+		})
+	}
+}
+
+// failed notes that a connection came to nothing.
+func (g *guard) failed(from netip.Addr) {
+	f, ok := g.failures.Get(from)
+	if !ok {
+		f = &failures{left: rate.NewLimiter(failuresPerSecond, failuresAtOnce), told: rate.Sometimes{Interval: time.Minute}}
+		if old, ok, _ := g.failures.PeekOrAdd(from, f); ok {
+			f = old
+		}
+	}
+	if !f.left.Allow() || f.left.Tokens() < 1 {
+		f.told.Do(func() {
+			g.log.Warn("connections are turned away, as too many from there came to nothing", "remote", from.String())
+		})
+	}
+}
+
+// sourceOf is who is at the other end: an address, or for IPv6 the network of 64 bits,
+// of which one machine may have every address.
+func sourceOf(c net.Conn) netip.Addr {
+	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	a := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if a.Is6() && !a.IsLoopback() {
+		return netip.PrefixFrom(a, 64).Masked().Addr()
+	}
+	return a
+}
+
+// guarded is a listener of HTTP behind a guard.
+type guarded struct {
+	net.Listener
+	guard *guard
+}
+
+// Accept returns connections that were let in.
+func (l guarded) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		tcp, ok := c.(*net.TCPConn)
+		if !ok {
+			return c, nil
+		}
+		if verdict := l.guard.admit(tcp); verdict != nil {
+			return &guest{tcp, verdict}, nil
+		}
+	}
+}
+
+// guest is a connection that came to nothing, unless it is vouched for before it is
+// closed. It keeps what net/http knows to use of a TCP connection.
+type guest struct {
+	*net.TCPConn
+	verdict func(good bool)
+}
+
+// Close closes the connection.
+func (g *guest) Close() error {
+	g.verdict(false)
+	return g.TCPConn.Close()
+}
+
+// guestKey is under which a request's context has the guest, if it came from one.
+type guestKey struct{}
+
+// withGuest is for [http.Server.ConnContext].
+func withGuest(ctx context.Context, c net.Conn) context.Context {
+	for {
+		switch inner := c.(type) {
+		case *tls.Conn:
+			c = inner.NetConn()
+		case *eitherConn:
+			c = inner.Conn
+		case *guest:
+			return context.WithValue(ctx, guestKey{}, inner)
+		default:
+			return ctx
+		}
+	}
+}
+
+// vouch vouches for those whose requests are as they should be.
+func vouch(good func(*http.Request) bool, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g, ok := r.Context().Value(guestKey{}).(*guest); ok && good(r) {
+			g.verdict(true)
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// wellFormed is good enough of a node, which has nothing to prove itself with.
+func wellFormed(*http.Request) bool { return true }
+
+// certified is who has a certificate of this cluster.
+func certified(r *http.Request) bool { return r.TLS != nil && len(r.TLS.VerifiedChains) > 0 }
+
+// belongs tells whether an address is this machine's own or a head's.
+func (m *member) belongs(a netip.Addr) bool {
+	if a.IsLoopback() {
+		return true
+	}
+	for h := range m.machine.View().Heads() {
+		if h.Address == a {
+			return true
+		}
+		for _, p := range h.Addresses {
+			if p.Addr() == a {
+				return true
+			}
+		}
+	}
+	return false
+}
