@@ -24,6 +24,7 @@ build: ## build bin/luna and bin/luna-install
 
 PREFIX ?= /usr
 BIN    ?= bin
+LUNA   ?= bin/luna
 SHARE  := $(DESTDIR)$(PREFIX)/share
 LIB    := $(DESTDIR)$(PREFIX)/lib
 
@@ -38,9 +39,9 @@ install-client:
 	gzip -9nf $(SHARE)/man/man1/*.1
 	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
 	for p in luna lpower lchroot; do \
-		bin/luna completion bash $$p >$(SHARE)/bash-completion/completions/$$p && \
-		bin/luna completion zsh $$p >$(SHARE)/zsh/site-functions/_$$p && \
-		bin/luna completion fish $$p >$(SHARE)/fish/vendor_completions.d/$$p.fish || exit 1; \
+		$(LUNA) completion bash $$p >$(SHARE)/bash-completion/completions/$$p && \
+		$(LUNA) completion zsh $$p >$(SHARE)/zsh/site-functions/_$$p && \
+		$(LUNA) completion fish $$p >$(SHARE)/fish/vendor_completions.d/$$p.fish || exit 1; \
 	done
 	install -D -m 644 LICENSE $(SHARE)/doc/luna-client/copyright
 
@@ -55,30 +56,10 @@ install-head:
 	@# What an administrator wrote is kept.
 	[ -e $(DESTDIR)/etc/luna/agent.yaml ] || install -D -m 644 -t $(DESTDIR)/etc/luna packaging/agent.yaml
 
-ARCH   ?= amd64 arm64
-FORMAT ?= deb rpm
-# Not in go.mod: it brings a hundred modules, for programs that nobody runs. 2.44 and later need some
-# that cannot be had.
-NFPM   := $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4
-STAGE  := .cache/packages
+DIST ?= dist
 
-packages: build ## build the packages into dist; ARCH=amd64 FORMAT=deb builds less
-	@rm -rf $(STAGE) && mkdir -p dist
-	@set -eu; date=$$(git log -1 --format=%cd --date=format:%Y%m%d%H%M%S 2>/dev/null || true); \
-	export VERSION=$$(packaging/version.sh '$(VERSION)' $$date) STAGE ARCH; \
-	export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s); \
-	for ARCH in $(ARCH); do \
-		for program in luna luna-install; do \
-			GOARCH=$$ARCH $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(STAGE)/bin-$$ARCH/ ./cmd/$$program; \
-		done; \
-		for package in luna luna-client; do \
-			STAGE=$(STAGE)/$$package-$$ARCH; part=head; [ $$package = luna ] || part=client; \
-			$(MAKE) -s install-$$part DESTDIR=$$PWD/$$STAGE PREFIX=/usr BIN=$(STAGE)/bin-$$ARCH; \
-			for format in $(FORMAT); do \
-				$(NFPM) package -f packaging/$$package.yaml -p $$format -t dist; \
-			done; \
-		done; \
-	done
+packages: ## build the packages into dist; ARCH=amd64 FORMAT=deb builds less
+	@ARCHES='$(ARCH)' FORMATS='$(FORMAT)' GO='$(GO)' packaging/build.sh '$(VERSION)' '$(DIST)'
 
 generate: ## write what is made of the code: the manual and the description of the API
 	$(GO) test ./cmd/luna ./api -run 'TestManual|TestTheFile' -update
