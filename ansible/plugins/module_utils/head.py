@@ -114,12 +114,12 @@ class _Head:
                 connection.connect()
                 keep_alive(connection.sock)
                 return connection
-            except ssl.SSLCertVerificationError as e:  # a credential of another cluster
-                untrusted = e
-            except OSError as e:
-                raise _NotReached("%s: %s" % (self.address, e.strerror or e))
+            except (OSError, ssl.CertificateError) as e:
+                if not (isinstance(e, ssl.CertificateError) or getattr(e, "reason", "") == "CERTIFICATE_VERIFY_FAILED"):
+                    raise _NotReached("%s: %s" % (self.address, e.strerror or e))
+                untrusted = e  # a credential of another cluster, or an address that is not in the certificate
         raise Refused("denied", "the certificate of %s is of no cluster that the credentials are for, or has another name "
-                      "or address (%s)" % (self.address, untrusted.verify_message))
+                      "or address (%s)" % (self.address, getattr(untrusted, "verify_message", untrusted)))
 
     def _socket_error(self, e):
         if e.errno == errno.EACCES:

@@ -6,6 +6,7 @@ export`, and a head makes it true: it validates, finds the difference, and tells
 knows names of parameters and little else, and check mode and diff are the head's dry run.
 """
 
+import ipaddress
 import re
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
@@ -79,7 +80,8 @@ class Task:
 
     def fail(self, e):
         """End the module with a refusal."""
-        self.module.fail_json(msg=str(e), meta=str(e), changed=self.changed, kind=e.kind, users=e.users)
+        reason = str(e).replace("the document cannot be read: ", "", 1)  # the user wrote none
+        self.module.fail_json(msg=reason, meta=reason, changed=self.changed, kind=e.kind, users=e.users)
 
     def refuse(self, text):
         """Refuse what is wrong with the parameters."""
@@ -98,6 +100,21 @@ class Task:
             if e.kind == "not-found":
                 return None
             raise
+
+    def needs(self, *names):
+        """Refuse a new object for which one of these is not given; give the object as it is."""
+        now = self.get()
+        missing = [n for n in names if not self.params[n]]
+        if now is None and missing:
+            self.refuse("%s '%s' is new: give its %s" % (self.noun, self.name, " and ".join(missing)))
+        return now
+
+    def address(self, text):
+        """Give the family of an IP address, "4" or "6"."""
+        try:
+            return str(ipaddress.ip_address(text).version)
+        except ValueError:
+            self.refuse("'%s' is no IP address" % text)
 
     def apply(self, fields):
         """Make the object be as the fields say, those of its entry in a document."""

@@ -204,6 +204,8 @@ class Cluster(Task):
     def present(self):
         """Make the cluster, change it, and do what is asked for beside."""
         fields = self.given("frontend_https", *(TEXTS + NUMBERS))
+        if "frontend_address" in fields:
+            self.address(fields["frontend_address"])
         there = self.get() is not None
         if not there:
             self.init({n: fields.pop(n) for n in AT_INIT if n in fields})
@@ -230,6 +232,9 @@ class Cluster(Task):
     def makedhcp(self):
         """Serve DHCP."""
         given = self.given(*RANGE)
+        for name in RANGE[1:]:
+            if name in given:
+                self.address(given[name])
         if not self.params["makedhcp"]:
             if given:
                 self.module.warn("%s: nothing is done for this without makedhcp" % ", ".join(sorted(given)))

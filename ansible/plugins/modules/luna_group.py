@@ -152,6 +152,7 @@ def main():
         return result
 
     def present():
+        task.needs("osimage")
         fields = task.given("osimage", "prescript", "partscript", "postscript", "comment")
         for name, value in task.given("bmcsetup", "domain", "torrent_if").items():
             fields[name] = value or None

@@ -97,16 +97,18 @@ def main():
     def present():
         fields = task.given("ns_hostname", "ns_ip", "include", "rev_include", "comment")
         place = task.given("network", "prefix")
-        now = task.get()
+        now = task.needs("network", "prefix")
+        if place:
+            base = place.get("network", (now or {}).get("NETWORK"))
+            length, longest = place.get("prefix", (now or {}).get("PREFIX")), 30 if task.address(base) == "4" else 126
+            if not 1 <= length <= longest:
+                task.refuse("Prefix should be in the range [1..%d]" % longest)
+            fields["network"] = "%s/%d" % (base, length)
+        if fields.get("ns_ip") is not None:
+            task.address(fields["ns_ip"])
         if now is None:
-            missing = [f for f in ("network", "prefix") if f not in place]
-            if missing:
-                task.refuse("network '%s' is new: give its %s" % (task.name, " and ".join(missing)))
-            new = dict(name=task.name, prefix="%(network)s/%(prefix)d" % place)
-            new.update(task.given("ns_hostname", "ns_ip"))
+            new = dict(name=task.name, prefix=fields["network"], **task.given("ns_hostname", "ns_ip"))
             fields = dict(task.born("/v1/networks", new), **fields)
-        elif place:
-            fields["network"] = "%s/%d" % (place.get("network", now["NETWORK"]), place.get("prefix", now["PREFIX"]))
         task.apply(fields)
 
     task.run(present)

@@ -135,7 +135,7 @@ def main():
         for one in given:
             entry = result.setdefault(one["name"], {})
             for ip in one["ip"]:
-                family = "6" if ":" in ip else "4"
+                family = task.address(ip)
                 if family in entry:
                     task.refuse("interface '%s' of node '%s' has two IPv%s addresses, %s and %s: one is all it can have"
                                 % (one["name"], task.name, family, entry[family], ip))
@@ -143,6 +143,7 @@ def main():
         return result
 
     def present():
+        task.needs("group")
         fields = task.given("group", "localboot", "setupbmc", "service", "tags", "comment")
         for name, value in task.given("mac", "switch", "port").items():
             fields[name] = value or None

@@ -131,9 +131,7 @@ def main():
         for name in ("path", "kernver", "dracutmodules", "kernmodules", "grab_exclude_list", "grab_filesystems"):
             if task.params[name]:
                 fields[name] = task.params[name]
-        if task.get() is None:
-            if "path" not in fields:
-                task.refuse("osimage '%s' is new: give its path" % task.name)
+        if task.needs("path") is None:
             new = dict(name=task.name, path=fields["path"], kernver=fields.pop("kernver", ""))
             fields = dict(task.born("/v1/osimages", new), **fields)
         task.apply(fields)

@@ -93,6 +93,8 @@ def main():
         fields = task.given("comment")
         connected = task.params["connected"]
         if connected is not None:
+            for c in connected:
+                task.address(c["ip"])
             fields["connected"] = {c["network"]: c["ip"] for c in connected}
             if len(fields["connected"]) < len(connected):
                 task.refuse("otherdev '%s' has two addresses in one network: give each network once" % task.name)

@@ -90,11 +90,10 @@ def main():
     ))
 
     def present():
-        fields = task.given("network", "ip", "read", "rw", "oid", "comment")
-        missing = [f for f in ("network", "ip") if f not in fields]
-        if missing and task.get() is None:
-            task.refuse("switch '%s' is new: give its %s" % (task.name, " and ".join(missing)))
-        task.apply(fields)
+        task.needs("network", "ip")
+        if task.params["ip"] is not None:
+            task.address(task.params["ip"])
+        task.apply(task.given("network", "ip", "read", "rw", "oid", "comment"))
 
     task.run(present)
 
