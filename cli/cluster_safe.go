@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/clustervision/luna/api"
+	"github.com/clustervision/luna/inventory"
 )
 
 func clusterSafe(a *app) *cobra.Command {
@@ -90,19 +92,23 @@ func statusText(s api.ClusterStatus) string {
 	if s.Leader == "" {
 		decide = "NO HEAD LEADS: nothing can be changed"
 	}
-	fmt.Fprintf(&b, "Cluster  %s, as head '%s' sees it; format %d\n", s.Cluster, s.Asked, s.Format)
+	release, mixed := releases(s.Heads)
+	fmt.Fprintf(&b, "Cluster  %s, as head '%s' sees it; format %d, %s\n", s.Cluster, s.Asked, s.Format, release)
 	fmt.Fprintf(&b, "Quorum   %d of %d voters are there, %d are needed; %s\n", s.Alive, s.Voters, s.Quorum, decide)
 	newest := uint64(0)
 	for _, h := range s.Heads {
 		newest = max(newest, h.AppliedIndex)
 	}
 	section := func(title string, t *table) {
-		if len(t.rows) > 0 {
+		if t.tight = true; len(t.rows) > 0 {
 			fmt.Fprintf(&b, "\n%s\n", title)
 			_ = t.write(&b) // a Builder takes everything
 		}
 	}
-	heads := &table{header: []string{"Name", "Address", "State", "Since", "Role", "Behind", "Version"}}
+	heads := &table{header: []string{"Name", "Address", "State", "Since", "Role", "Behind"}}
+	if mixed {
+		heads.header = append(heads.header, "Version")
+	}
 	for _, h := range s.Heads {
 		role := h.Role
 		if h.Witness {
@@ -115,7 +121,7 @@ func statusText(s api.ClusterStatus) string {
 		if h.AppliedIndex > 0 {
 			behind = fmt.Sprint(newest - h.AppliedIndex)
 		}
-		heads.add(h.Name, h.Address, headState(h), shortTime(h.Since), role, behind, h.Version)
+		heads.add(append([]any{h.Name, h.Address, headState(h), shortTime(h.Since), role, behind}, h.Version)[:len(heads.header)]...)
 	}
 	section("Heads", heads)
 	duties := &table{header: []string{"Duty", "On", "Holder"}}
@@ -125,7 +131,7 @@ func statusText(s api.ClusterStatus) string {
 	section("Duties", duties)
 	images := &table{header: []string{"Osimage", "Version", "Held by", "Missing on"}}
 	for _, i := range s.Images {
-		images.add(i.Name, cmp.Or(i.Version, "none"), strings.Join(i.Heads, ","), strings.Join(i.Missing, ","))
+		images.add(i.Name, cmp.Or(i.Version, "none"), inventory.CompressHostlist(i.Heads), inventory.CompressHostlist(i.Missing))
 	}
 	section("Images", images)
 	n := s.Nodes
@@ -144,9 +150,23 @@ func statusText(s api.ClusterStatus) string {
 	return b.String()
 }
 
+// releases says which release of luna the heads run, and whether not all the same.
+func releases(heads []api.Head) (words string, mixed bool) {
+	var all []string
+	for _, h := range heads {
+		all = append(all, h.Version)
+	}
+	slices.Sort(all)
+	if all = slices.Compact(all); len(all) == 1 {
+		return "luna " + all[0], false
+	}
+	return fmt.Sprintf("%d releases of luna", len(all)), true
+}
+
+// shortTime is to the minute: luna head show has the rest.
 func shortTime(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.Local().Format("2006-01-02 15:04:05")
+	return t.Local().Format("2006-01-02 15:04")
 }

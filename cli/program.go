@@ -2,7 +2,7 @@ package cli
 
 import (
 	"errors"
-	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,10 +46,10 @@ func explainFlag(_ *cobra.Command, err error) error {
 	}
 	not := map[string]string{"int": "it is no whole number", "duration": "it is no time: give one such as 90s, 10m or 1h"}
 	words, ok := not[wrong.GetFlag().Value.Type()]
-	if !ok {
+	if !ok || wrong.Unwrap() == nil {
 		return err
 	}
-	return fmt.Errorf("invalid argument %q for --%s: %s", wrong.GetValue(), wrong.GetFlag().Name, words)
+	return errors.New(strings.Replace(err.Error(), wrong.Unwrap().Error(), words, 1))
 }
 
 // hidden is a command that is rather called by another name.

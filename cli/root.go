@@ -147,7 +147,7 @@ func (a *app) do(fn func(ctx context.Context, s *session) error) func(*cobra.Com
 			s.name, named = f.Value.String(), f.Changed
 		}
 		if named && s.name == "" { // a variable of a script that was not set, and never all objects
-			return inventory.Errorf(inventory.KindInvalid, "", "", "the name is empty: give one, or leave it out where it may be")
+			return inventory.Errorf(inventory.KindInvalid, "", "", "the name is empty: leave it out, or give one")
 		}
 		if a.timeout < 0 {
 			return usagef("argument --timeout: %v is no time to wait: give one such as 90s, or 0 to wait for ever", a.timeout)

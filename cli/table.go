@@ -20,6 +20,8 @@ type table struct {
 	// bars are offsets within the last column's text at which it has a '|'; the
 	// borders show them as columns of their own (luna node list -1).
 	bars []int
+	// tight is for what 1.2 did not have: it fits a terminal of 80 columns rather.
+	tight bool
 }
 
 // padding is what a column is wider than its longest line.
@@ -56,7 +58,10 @@ func (t *table) write(w io.Writer) error {
 		}
 		rows = append(rows, cells)
 	}
-	widths := make([]int, len(t.header))
+	widths, padding := make([]int, len(t.header)), padding
+	if t.tight {
+		padding = 1
+	}
 	for _, r := range rows {
 		for i, lines := range r {
 			for _, line := range lines {
