@@ -29,7 +29,17 @@ func (a *Agent) Prepare(_ context.Context, c inventory.Command) (inventory.Comma
 	case inventory.ChangeCluster:
 		return c, checkSite(c.User, c.Path)
 	case inventory.ChangeNetwork:
-		return c, a.checkIncludes(c)
+		if c.Include != nil || c.RevInclude != nil {
+			return c, a.checkIncludes(c, c.Name)
+		}
+	case inventory.ApplyDocument:
+		var written []string
+		for name, n := range c.Document.Networks {
+			if n.Include.Value != nil || n.RevInclude.Value != nil {
+				written = append(written, name)
+			}
+		}
+		return c, a.checkIncludes(c, written...)
 	}
 	return c, nil
 }

@@ -41,12 +41,14 @@ func (a *Agent) Zones(ctx context.Context, write bool) (api.Exported, error) {
 	for _, n := range notices {
 		out.Notices = append(out.Notices, "network '"+n.Network+"': "+n.Text)
 	}
-	if st, err := os.Stat(dir); write && (err != nil || !st.IsDir()) {
+	st, err := os.Stat(dir)
+	there := err == nil && st.IsDir()
+	if write && !there {
 		out.Notices = append(out.Notices, fmt.Sprintf("nothing is written: this head has no directory %s (named_zone_dir); --export DIR writes the files elsewhere", dir))
 		return out, nil
 	}
 	for _, f := range files {
-		out.Files = append(out.Files, api.ExportedFile{Path: f.Path, Content: f.Text})
+		out.Files = append(out.Files, api.ExportedFile{Path: f.Path, Content: f.Text, Changed: there && !f.InPlace()})
 	}
 	if write {
 		if err := dns.Write(files, dir); err != nil {
@@ -82,9 +84,9 @@ func reloadBIND(ctx context.Context) []string {
 }
 
 // checkIncludes refuses lines of a zone that no name server would load, while
-// the one who wrote them is there.
-func (a *Agent) checkIncludes(c inventory.ChangeNetwork) error {
-	if c.Include == nil && c.RevInclude == nil {
+// the one who wrote them, for these networks, is there.
+func (a *Agent) checkIncludes(c inventory.Command, networks ...string) error {
+	if len(networks) == 0 {
 		return nil
 	}
 	m, err := a.self()
@@ -97,8 +99,8 @@ func (a *Agent) checkIncludes(c inventory.ChangeNetwork) error {
 	}
 	_, notices := dns.Zones(then)
 	for _, n := range notices {
-		if n.Fault && n.Network == c.Name {
-			return inventory.Errorf(inventory.KindInvalid, "network", c.Name, "%s", n.Text)
+		if n.Fault && slices.Contains(networks, n.Network) {
+			return inventory.Errorf(inventory.KindInvalid, "network", n.Network, "%s", n.Text)
 		}
 	}
 	return nil

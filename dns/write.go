@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +24,16 @@ import (
 func Write(files []File, zoneDir string) error {
 	return write(files, zoneDir, findAccount())
 }
+
+// InPlace tells whether the file is in place and says what it shall say, but for
+// the serial of its zone, which grows with changes that are no business of it.
+func (f File) InPlace() bool {
+	has, err := os.ReadFile(f.Path)
+	return err == nil && zoneSerial.ReplaceAllString(string(has), "$1") == zoneSerial.ReplaceAllString(f.Text, "$1")
+}
+
+// zoneSerial is that of a zone in the text of [Zone.Master], with what stands before it.
+var zoneSerial = regexp.MustCompile(`(?m)^(@\tIN\tSOA\t\S+ \S+ )\d+`)
 
 func write(files []File, zoneDir string, to account) error {
 	for _, f := range files {

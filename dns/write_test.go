@@ -119,3 +119,20 @@ func TestOwners(t *testing.T) {
 		t.Errorf("BIND's account is not found (%+v): run make deps", a)
 	}
 }
+
+func TestInPlace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.luna.zone")
+	zone := func(serial, host string) File {
+		return File{path, "$ORIGIN a.\n@\tIN\tSOA\tm.a. hostmaster.a. " + serial + " 86400 14400 3628800 604800\n" + host + "\tIN\tA\t10.0.0.1\n"}
+	}
+	if zone("7", "n").InPlace() {
+		t.Error("a file that is not there is in place")
+	}
+	put(t, path, zone("7", "n").Text)
+	if !zone("7", "n").InPlace() || !zone("19", "n").InPlace() {
+		t.Error("the same zone, of another serial, is not in place")
+	}
+	if zone("7", "m").InPlace() {
+		t.Error("another zone is in place")
+	}
+}
