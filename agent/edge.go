@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -56,6 +57,8 @@ func (m *member) serveNodes(ctx context.Context) error {
 // followNetworks starts and stops services as networks and addresses come and go.
 func (m *member) followNetworks(ctx context.Context, h *boot.Handler, loaders boot.Loaders) error {
 	running := map[string]context.CancelFunc{}
+	m.opening.Add(1)
+	looked := sync.OnceFunc(func() { m.opening.Add(-1) })
 	all, ctx := errgroup.WithContext(ctx)
 	for {
 		changed := m.machine.Changed()
@@ -72,8 +75,10 @@ func (m *member) followNetworks(ctx context.Context, h *boot.Handler, loaders bo
 			}
 			own, stop := context.WithCancel(ctx)
 			running[name] = stop
+			m.opening.Add(1)
 			all.Go(func() error { return m.keep(own, name, open) })
 		}
+		looked()
 		select {
 		case <-ctx.Done():
 			return all.Wait()
@@ -163,8 +168,10 @@ func deviceOf() map[netip.Addr]string {
 // device may come back, another program may let go of a port.
 func (m *member) keep(ctx context.Context, name string, open func() (runner, error)) error {
 	defer m.warn.set(name, nil)
+	tried := sync.OnceFunc(func() { m.opening.Add(-1) })
 	for {
 		r, err := open()
+		tried()
 		if err == nil {
 			m.log.Info("serving nodes", "service", name)
 			if m.warn.set(name, nil) {

@@ -51,6 +51,7 @@ type member struct {
 	tracked sync.Map   // SHA-256 by info hash, of what this head seeds or fetches
 
 	opened    atomic.Bool  // peer is set
+	opening   atomic.Int64 // services for nodes that were not tried yet
 	transfers atomic.Int64 // requests of nodes for files that are being answered
 	removed   atomic.Bool  // while it was away, as other heads say
 	pulse     pulse

@@ -36,6 +36,8 @@ func (a *Agent) Standing() (serves bool, words string) {
 	s := m.standing()
 	var is []string
 	switch {
+	case m.opening.Load() > 0:
+		return false, "opens its services for nodes"
 	case s.current:
 		is = append(is, "knows all that the others know")
 	case s.cutOff:
