@@ -33,6 +33,9 @@ func (a *Agent) Standing() (serves bool, words string) {
 	if err := m.outside(); err != nil {
 		return true, err.Error()
 	}
+	if err := m.peer.DiskError(); err != nil {
+		return true, "takes no part in decisions, its disk cannot be written: " + err.Error() // nobody shall wait for that
+	}
 	s := m.standing()
 	var is []string
 	switch {
