@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -339,7 +340,7 @@ func (f *flood) tcp(ctx context.Context, port int) error {
 			}
 		})
 		pause := f.Pause
-		if err != nil { // nobody listens there, or the queue is full
+		if err != nil && !errors.Is(err, syscall.ECONNRESET) { // nobody listens there, or the queue is full
 			pause = 100 * time.Millisecond
 		}
 		select {
