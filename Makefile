@@ -10,10 +10,10 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install install-client install-head packages generate test race lint bench demo soak clean
+.PHONY: help deps build install install-client install-head packages generate test race lint bench demo vagrant-test soak clean
 
 help: ## tell what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install with apt what is missing for the lab and the tests (root)
 	@test/lab/deps.sh
@@ -66,7 +66,8 @@ generate: ## write what is made of the code: the manual and the description of t
 
 test: deps build ## install what is missing, then run all tests, the lab's too (root)
 	$(GO) vet ./...
-	$(GO) test -p 1 -timeout 35m ./... # one package at a time: machines are emulated, and want the CPUs
+	$(GO) test -p 2 -timeout 35m $$($(GO) list ./... | grep -v /test)
+	$(GO) test -p 1 -timeout 35m ./test/... # one at a time: machines are emulated, and want the CPUs
 
 race: deps build ## run the tests with the race detector, but for the lab
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test)
@@ -79,6 +80,9 @@ bench: deps build ## measure, each time beside a peer in the same run
 
 demo: deps build ## three heads boot a real machine and lose a head on the way (root)
 	$(GO) run ./test/demo
+
+vagrant-test: ## the demo's story on virtual machines: three heads and two nodes (libvirt, KVM)
+	test/vagrant/run.sh
 
 soak: deps build ## what takes longer than make test may
 	LUNA_SOAK=$(or $(LUNA_SOAK),1) $(GO) test -p 1 -timeout 6h ./...
