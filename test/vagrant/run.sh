@@ -7,6 +7,15 @@ cd "$(dirname "$0")"
 heads=
 for number in $(seq "${HEADS:-3}"); do heads="$heads head$number"; done
 
+make -C ../.. packages ARCH=amd64
+
+# The collection as Ansible finds one: by its name in a directory.
+collections=$(mktemp -d)
+trap 'rm -rf "$collections"' EXIT
+mkdir -p "$collections/ansible_collections/clustervision"
+ln -s "$(cd ../../ansible && pwd)" "$collections/ansible_collections/clustervision/luna"
+export ANSIBLE_COLLECTIONS_PATH="$collections"
+
 vagrant up --provider=libvirt
 for node in node001 node002; do # defined, and switched off until the scenario wants it
 	vagrant up --provider=libvirt --no-provision "$node"
