@@ -21,7 +21,7 @@ fi
 # Up to ca-certificates it is the server; then come the dependencies of packaging/nfpm.yaml, and what
 # is in the way on a real server: name server, firewall (a container has its own), tools to look with.
 packages=systemd,systemd-sysv,udev,dbus,openssh-server,python3,python3-apt,iproute2,iputils-ping,procps,sudo,usr-is-merged
-packages=$packages,ca-certificates,curl,ipxe,rsync,zstd,xz-utils,lz4,lzop,man-db,bash-completion,bind9,firewalld
+packages=$packages,ca-certificates,curl,ipxe,rsync,zstd,xz-utils,lz4,lzop,man-db,bash-completion,bind9,firewalld,rpm,attr
 
 set --
 for path in /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/lintian \
