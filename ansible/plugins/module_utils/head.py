@@ -190,7 +190,8 @@ class Mesh:
         self.warn = warn or (lambda text: None)
         self.credential = credential
         self._contexts = None
-        self.heads = [_Head(s.strip(), self._tls) for s in servers or [SOCKET]]
+        named = [s.strip() for s in servers or [] if s.strip()]  # an empty variable is none
+        self.heads = [_Head(s, self._tls) for s in named or [SOCKET]]
         self.warned = set()
 
     def _tls(self):
