@@ -171,7 +171,7 @@ func (c *Container) Running() bool { return c.nspawn != nil && c.nspawn.Running(
 // with its process group.
 func (c *Container) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	args := append([]string{
-		"--target", strconv.Itoa(c.leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/", "--",
+		"--target", strconv.Itoa(c.leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--",
 		"env", "-i", "HOME=/root", "USER=root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}, argv...)

@@ -21,8 +21,9 @@ func TestPackages(t *testing.T) {
 	need(t, "systemd-nspawn", "rpm", "dpkg-deb", "checkmodule", "semodule_package")
 	dist := t.TempDir()
 	build(t, dist, "v2.0.0", "deb rpm")
-	build(t, dist, "v2.0.1", "deb")
+	build(t, dist, "v2.0.1", "deb rpm")
 	t.Run("RPM", func(t *testing.T) { rpms(t, dist) })
+	t.Run("RPMScriptlets", func(t *testing.T) { scriptlets(t, dist) })
 	t.Run("SELinux", selinux)
 	t.Run("Deb", func(t *testing.T) { debs(t, dist) })
 }
@@ -49,6 +50,8 @@ func debs(t *testing.T, dist string) {
 		{"Systemd", systemd},
 		{"Service", service},
 		{"PackAndBoot", func(t *testing.T, h head) { packAndBoot(t, h, l, image, deb(t, dist, "2.0.0")) }},
+		{"Bounds", bounds},
+		{"CutOff", func(t *testing.T, h head) { cutOff(t, h, l, tree, dist, deb(t, dist, "2.0.0")) }},
 		{"Upgrade", func(t *testing.T, h head) { upgrade(t, h, deb(t, dist, "2.0.1")) }},
 		{"Remove", func(t *testing.T, h head) { remove(t, h, deb(t, dist, "2.0.1")) }},
 	} {
@@ -266,5 +269,14 @@ func remove(t *testing.T, h head, debs []string) {
 		if after := h.run("luna", "node", "list"); after != before {
 			t.Errorf("before dpkg %s\n%s\ninstalled again\n%s", how, before, after)
 		}
+	}
+
+	// Where there is nothing, nothing is left.
+	h.dpkg("--remove", "luna", "luna-client")
+	h.run("umount", "/var/lib/luna")
+	h.dpkg("--purge", "luna", "luna-client")
+	left := h.run("sh", "-c", "ls -d /etc/luna /var/lib/luna /run/luna /usr/lib/luna /etc/systemd/system/*/luna.service 2>/dev/null; find /etc /usr -name 'luna*' ! -name 'named.luna*'")
+	if left != "" {
+		t.Errorf("purged, it left\n%s", left)
 	}
 }

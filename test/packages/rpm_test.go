@@ -1,11 +1,15 @@
 package packages
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/clustervision/luna/test/lab/labtest"
 )
 
 // rpms installs both packages into a tree of their own. There is no RHEL family here: what they
@@ -28,7 +32,7 @@ func rpms(t *testing.T, dist string) {
 			t.Errorf("the scriptlets have no %q:\n%s", want, scripts)
 		}
 	}
-	shell(t, `for part in $(seq 3); do :; done; rpm -qp --queryformat '%{POSTIN}\n' "$1" | sh -n; rpm -qp --queryformat '%{PREUN}\n' "$1" | sh -n
+	shell(t, `rpm -qp --queryformat '%{POSTIN}\n' "$1" | sh -n; rpm -qp --queryformat '%{PREUN}\n' "$1" | sh -n
 		rpm -qp --queryformat '%{POSTUN}\n' "$1" | sh -n`, head)
 	// The directories of the system are others' packages'.
 	for _, line := range strings.Split(shell(t, `rpm -qpl "$1" "$2"`, head, client), "\n") {
@@ -66,6 +70,60 @@ func rpms(t *testing.T, dist string) {
 	shell(t, `rpm --root "$1" --dbpath /var/lib/rpm -e --nodeps --noscripts luna luna-client`, root)
 	if _, err := os.Stat(filepath.Join(root, "usr/bin/luna")); err == nil {
 		t.Error("removed, it is still there")
+	}
+}
+
+// scriptlets: the rpms on a machine with systemd, which is no RHEL (so --nodeps) but has an rpm.
+func scriptlets(t *testing.T, dist string) {
+	tree := labtest.HeadTree(t)
+	l := labtest.New(t, "rpms")
+	ctx := labtest.Context(t, 3*time.Minute)
+	host, err := l.Host(ctx, "head1", netip.MustParsePrefix("10.30.255.254/16"))
+	must(t, err)
+	c, err := host.Boot(ctx, tree, dist)
+	must(t, err)
+	h := head{c, t}
+	// What that family's preset says of services that nobody has decided about.
+	h.run("sh", "-euc", "mkdir -p /etc/systemd/system-preset; echo 'disable *' >/etc/systemd/system-preset/99-default.preset")
+	rpm := func(version string) []string {
+		arch := shell(t, `rpm --eval '%{_arch}'`)
+		return []string{filepath.Join(dist, "luna-client-"+version+"-1."+arch+".rpm"), filepath.Join(dist, "luna-"+version+"-1."+arch+".rpm")}
+	}
+
+	h.run(append([]string{"rpm", "-i", "--nodeps"}, rpm("2.0.0")...)...)
+	if state, file := h.unit("ActiveState"), h.unit("UnitFileState"); state != "inactive" || file != "disabled" {
+		t.Errorf("installed, it is %s and %s", state, file)
+	}
+	if out := h.says("rpm", "-V", "--nodeps", "luna", "luna-client"); out != "" {
+		t.Errorf("rpm -V: %s", out)
+	}
+	h.run("systemctl", "enable", "--now", "luna")
+	h.run("luna", "cluster", "init", "--frontend_address", "10.30.255.254")
+	h.run("sh", "-c", "echo 'log-level: debug' >>/etc/luna/agent.yaml")
+
+	pid := h.unit("MainPID")
+	h.run(append([]string{"rpm", "-U", "--nodeps"}, rpm("2.0.1")...)...)
+	if state, now := h.unit("ActiveState"), h.unit("MainPID"); state != "active" || now == pid {
+		t.Errorf("upgraded, it is %s, process %s, which was %s", state, now, pid)
+	}
+	if version := h.run("luna", "--version"); !strings.Contains(version, "2.0.1") {
+		t.Errorf("upgraded to 2.0.1, it is %s", version)
+	}
+	if !strings.Contains(h.run("cat", "/etc/luna/agent.yaml"), "log-level: debug") {
+		t.Error("the configuration was written over")
+	}
+
+	before := h.run("luna", "cluster", "show")
+	if out := h.says("rpm", "-e", "--nodeps", "luna", "luna-client"); !strings.Contains(out, "/var/lib/luna is kept") {
+		t.Errorf("rpm -e does not say that data are kept:\n%s", out)
+	}
+	if state := h.says("systemctl", "is-active", "luna"); state != "inactive" {
+		t.Errorf("erased, it is %s", state)
+	}
+	h.run(append([]string{"rpm", "-i", "--nodeps"}, rpm("2.0.1")...)...)
+	h.run("systemctl", "start", "luna")
+	if after := h.run("luna", "cluster", "show"); after != before {
+		t.Errorf("before rpm -e\n%s\ninstalled again\n%s", before, after)
 	}
 }
 
