@@ -92,7 +92,7 @@ func newPlayer(t testing.TB, s *site.Site, h *site.Head) *player {
 	callback, err := filepath.Abs("testdata/callback")
 	must(t, err)
 	p.env = append(os.Environ(),
-		"PATH="+programs+":/usr/sbin:/usr/bin:/sbin:/bin", "HOME="+s.Lab.Dir(), "LC_ALL=C.UTF-8", "LUNA_SERVER=", "LUNA_CREDENTIAL=",
+		"PATH="+programs+":/usr/sbin:/usr/bin:/sbin:/bin", "HOME="+s.Lab.Dir(), "LC_ALL=C.UTF-8", "LUNA_SERVER=", "LUNA_CREDENTIAL=", "LUNA_LCHROOT=lchroot",
 		"ANSIBLE_STDOUT_CALLBACK=lines", "ANSIBLE_CALLBACK_PLUGINS="+callback, "ANSIBLE_PIPELINING=1", "ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3",
 		"ANSIBLE_LOCALHOST_WARNING=0", "ANSIBLE_NOCOLOR=1")
 	return p

@@ -80,8 +80,16 @@ func TestSite(t *testing.T) {
 			t.Errorf("%s: a diff of nothing: %s", r.Task, r.Diff)
 		}
 	}
-	t.Run("modules", func(t *testing.T) { modules(t, q.with(t), filepath.Join(s.Lab.Dir(), "other")) })
-	t.Run("answers", func(t *testing.T) { lostAnswers(t, q.with(t), h2) })
+	t.Run("two heads", func(t *testing.T) {
+		t.Run("modules", func(t *testing.T) {
+			t.Parallel()
+			modules(t, q.with(t), filepath.Join(s.Lab.Dir(), "other"))
+		})
+		t.Run("answers", func(t *testing.T) {
+			t.Parallel() // it mostly waits
+			lostAnswers(t, q.with(t), h2)
+		})
+	})
 	t.Run("inventory", func(t *testing.T) { inventories(t, newPlayer(t, s, h3).with(t), h3) })
 	t.Run("cluster", func(t *testing.T) { clusterIsDeleted(t, q.with(t), h2) })
 }

@@ -32,12 +32,13 @@ set -eu
 # libxml2-utils              xmllint, for the services of firewalld
 # groff-base                 looks whether the man pages are well-formed
 # vagrant, vagrant-libvirt, shellcheck   look whether the Vagrant site and its scripts are sound
+# ansible-core, ansible-lint   plays the collection, and looks whether it is sound
 packages="qemu-system-x86 ovmf ipxe-qemu ipxe dnsmasq-base mmdebstrap iproute2 util-linux
 zstd acl attr libcap2-bin cpio aria2 openipmi ipmitool bash-completion zsh fish groff-base
 bind9 bind9-utils isc-dhcp-server
 rsync openssh-server xfsprogs lz4 xz-utils bzip2 busybox
 curl wget bsdutils sqlite3 jq vagrant vagrant-libvirt shellcheck
-systemd-container openssh-client rpm checkpolicy semodule-utils libxml2-utils"
+systemd-container openssh-client rpm checkpolicy semodule-utils libxml2-utils ansible-core ansible-lint"
 
 if [ "${1:-}" = --list ]; then
 	printf '%s\n' $packages
