@@ -29,7 +29,6 @@ set -eu
 # openssh-client             to come into them, and makes the key for it
 # rpm                        looks at the packages for the RHEL family, and installs them in a tree
 # checkpolicy, semodule-utils   compile the SELinux module
-# libxml2-utils              xmllint, for the services of firewalld
 # groff-base                 looks whether the man pages are well-formed
 # vagrant, vagrant-libvirt, shellcheck   look whether the Vagrant site and its scripts are sound
 # ansible-core, ansible-lint   plays the collection, and looks whether it is sound

@@ -54,7 +54,7 @@ type head struct {
 // run runs a program of the container, which must not fail, and gives what it prints.
 func (h head) run(argv ...string) string {
 	h.t.Helper()
-	out, err := h.Run(labtest.Context(h.t, time.Minute), argv...)
+	out, err := h.Run(labtest.Context(h.t, 2*time.Minute), argv...)
 	must(h.t, err)
 	return out
 }
@@ -62,7 +62,7 @@ func (h head) run(argv ...string) string {
 // says runs a program of the container and gives all that it prints, whether it fails or not.
 func (h head) says(argv ...string) string {
 	h.t.Helper()
-	out, _ := h.Command(labtest.Context(h.t, time.Minute), argv...).CombinedOutput() // its word counts
+	out, _ := h.Command(labtest.Context(h.t, 2*time.Minute), argv...).CombinedOutput() // its word counts
 	return strings.TrimSpace(string(out))
 }
 
