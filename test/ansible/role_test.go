@@ -1,0 +1,108 @@
+package ansible
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// promisedTime is for three bare servers to become a mesh of three.
+const promisedTime = 3 * time.Minute
+
+// TestRole is the life of a site: three bare servers become a mesh by one playbook, which changes
+// nothing when it is run again; they are upgraded while nodes boot; a fourth is added, one dies and is
+// replaced, one leaves.
+func TestRole(t *testing.T) {
+	var shares []string
+	if soak() {
+		shares = append(shares, machineTree(t))
+	}
+	s := newServers(t, "role", 4, shares...)
+	for _, v := range s.all[:3] {
+		v.vars = map[string]any{}
+	}
+	t.Run("Looked", func(t *testing.T) { s.on(t).looked(s.all[:3]) })
+	t.Run("Made", func(t *testing.T) { s.on(t).made(s.all[:3]) })
+	if t.Failed() {
+		return
+	}
+	t.Run("Same", func(t *testing.T) { s.on(t).same() })
+	t.Run("Upgraded", func(t *testing.T) { s.on(t).upgraded(s.all[:3]) })
+	if soak() {
+		t.Run("Machine", func(t *testing.T) { s.on(t).machine(t) })
+	}
+	t.Run("Exchanged", func(t *testing.T) { s.on(t).exchanged() })
+}
+
+func soak() bool { return os.Getenv("LUNA_SOAK") != "" }
+
+// on is the same servers in a part of the test.
+func (s *servers) on(t testing.TB) *servers {
+	n := *s
+	n.TB = t
+	return &n
+}
+
+// looked: on bare servers check mode tells what would be done, and does nothing.
+func (s *servers) looked(all []*server) {
+	p := s.play("site", release, "--check", "--diff").must(s)
+	for _, words := range []string{"h1 would begin a mesh", "h2 would join the mesh of h1", "luna_2.7.0_amd64.deb"} {
+		if !strings.Contains(p.out, words) {
+			s.Errorf("it does not tell that %q", words)
+		}
+	}
+	for _, v := range all {
+		if out, err := v.Run(s.Context(), "sh", "-c", "! test -e /usr/bin/luna -o -e /etc/luna -o -e /var/cache/luna-packages"); err != nil {
+			s.Errorf("%s was changed: %v %s", v.name, err, out)
+		}
+	}
+}
+
+// made: one run makes a mesh of all, and leaves no token anywhere.
+func (s *servers) made(all []*server) {
+	p := s.play("site", release, "-vvv").must(s) // as loud as people debug with
+	if p.took > promisedTime {
+		s.Errorf("it took %s, %s are promised", p.took, promisedTime)
+	}
+	s.heads(all[2], all...)
+	const token = "luna1." // is how each begins
+	if strings.Contains(p.out, token) {
+		s.Error("a token was printed")
+	}
+	for _, v := range all {
+		if out, err := v.Run(s.Context(), "sh", "-c",
+			"! journalctl --no-pager | grep -F "+token+"; ! grep -rlF "+token+" /root /tmp /var/tmp /var/log /etc"); err != nil || out != "" {
+			s.Errorf("%s: a token was left behind: %v %s", v.name, err, out)
+		}
+	}
+}
+
+// same: where all is as it shall be, nothing is changed and nothing would be.
+func (s *servers) same() {
+	if p := s.play("site", release).must(s); p.total() != 0 {
+		s.Errorf("the second run changed something\n%s", p.out)
+	}
+	if p := s.play("site", release, "--check", "--diff").must(s); p.total() != 0 || strings.Contains(p.out, "\n+++ ") {
+		s.Errorf("check mode would change something\n%s", p.out)
+	}
+}
+
+// exchanged: of three heads one dies, a fourth comes and another one leaves, all in one run.
+func (s *servers) exchanged() {
+	h1, h2, h3, h4 := s.all[0], s.all[1], s.all[2], s.all[3]
+	h3.Kill9()
+	h3.vars, h4.vars = nil, map[string]any{}
+	s.inventory["luna_removed_heads"] = []string{h3.name}
+	s.play("site", nextRelease).must(s)
+	s.heads(h4, h1, h2, h4)
+
+	h2.vars = map[string]any{"luna_state": "absent"}
+	s.play("site", nextRelease).must(s)
+	s.heads(h4, h1, h4)
+	if out, err := h2.Run(s.Context(), "sh", "-c",
+		"systemctl is-active luna; test -e /usr/lib/luna/luna-install && echo installed; ls /var/lib/luna"); err != nil || !strings.HasPrefix(out, "inactive") ||
+		strings.Contains(out, "installed") || strings.Contains(out, "identity.json") || !strings.Contains(out, "artifacts") {
+		s.Errorf("the head that left: %v\n%s", err, out)
+	}
+}
