@@ -62,16 +62,21 @@ type player struct {
 func newSite(t *testing.T, labName string, heads int) (*site.Site, *player) {
 	t.Helper()
 	l := labtest.New(t, labName)
-	for _, program := range []string{"ansible-playbook", "ansible-galaxy", "ansible-inventory", "ansible-doc"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Fatalf("%v: run make deps", err)
-		}
-	}
+	requireAnsible(t)
 	bin, err := site.Bin()
 	must(t, err)
 	s, err := site.New(t.Context(), l, bin, heads)
 	must(t, err)
 	return s, newPlayer(t, s, s.Heads[0])
+}
+
+func requireAnsible(t testing.TB) {
+	t.Helper()
+	for _, program := range []string{"ansible", "ansible-playbook", "ansible-galaxy", "ansible-inventory", "ansible-doc"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Fatalf("%v: run make deps", err)
+		}
+	}
 }
 
 func must(t testing.TB, err error) {
@@ -109,23 +114,31 @@ func (p *player) with(t testing.TB, env ...string) *player {
 func (p *player) collection() string {
 	p.Helper()
 	dir := filepath.Join(p.lab.Dir(), "collection")
-	installed := filepath.Join(dir, "ansible_collections/clustervision/luna")
-	if _, err := os.Stat(installed); err == nil {
-		return installed
+	installed := filepath.Join(dir, inCollections)
+	if _, err := os.Stat(installed); err != nil {
+		install(p, dir, p.env)
 	}
+	return installed
+}
+
+// inCollections is the collection's place below a directory of collections.
+const inCollections = "ansible_collections/clustervision/luna"
+
+// install builds the collection of this source and installs it into a directory of collections.
+func install(t testing.TB, dir string, env []string) {
+	t.Helper()
 	source, err := filepath.Abs("../../ansible")
-	must(p, err)
+	must(t, err)
 	for _, argv := range [][]string{
 		{"ansible-galaxy", "collection", "build", "--force", "--output-path", dir, source},
 		{"sh", "-c", "exec ansible-galaxy collection install --no-deps --force -p " + dir + " " + dir + "/clustervision-luna-*.tar.gz"},
 	} {
-		cmd := exec.CommandContext(p.Context(), argv[0], argv[1:]...)
-		cmd.Env = p.env
+		cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+		cmd.Env = env
 		if out, err := cmd.CombinedOutput(); err != nil {
-			p.Fatalf("%v: %v\n%s", argv, err, out)
+			t.Fatalf("%v: %v\n%s", argv, err, out)
 		}
 	}
-	return installed
 }
 
 // run runs a command on the head, as the packages leave it.

@@ -85,6 +85,10 @@ func TestSite(t *testing.T) {
 			t.Parallel()
 			modules(t, q.with(t), filepath.Join(s.Lab.Dir(), "other"))
 		})
+		t.Run("galaxy", func(t *testing.T) {
+			t.Parallel()
+			fromGalaxy(t, p.with(t), h2)
+		})
 		t.Run("answers", func(t *testing.T) {
 			t.Parallel() // it mostly waits
 			lostAnswers(t, q.with(t), h2)
@@ -118,6 +122,20 @@ func tables(t *testing.T, h *site.Head, dir string) {
 	must(t, err)
 	if d := cmp.Diff(string(want), text); d != "" {
 		t.Error(d)
+	}
+}
+
+// fromGalaxy: a playbook of 1.2 runs as docs/ansible.md says, where no package has put anything anywhere.
+func fromGalaxy(t *testing.T, p *player, h *site.Head) {
+	collection := p.collection()
+	config := filepath.Join(p.dir, "ansible.cfg")
+	must(t, os.WriteFile(config, []byte("[defaults]\ncollections_path = "+filepath.Join(p.lab.Dir(), "collection")+
+		"\nlibrary = "+collection+"/plugins/modules\nconnection_plugins = "+collection+"/plugins/connection\n"), 0o644))
+	cmd := h.Command(t.Context(), "ansible", "localhost", "-m", "luna_node", "-a", "name=node001 group=compute mac=52:54:00:00:00:0A")
+	cmd.Env = append(p.env, "ANSIBLE_CONFIG="+config, "LUNA_SERVER=unix://"+h.Socket())
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), `"changed": false`) {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
