@@ -3,6 +3,7 @@ package ansible
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -190,8 +191,8 @@ func (r *result) words() string {
 	return fmt.Sprintf("changed %t, failed %t, %q, diff %s", r.Changed, r.Failed, r.Msg, r.Diff)
 }
 
-// lostAnswers: a head that dies between a change and its answer. What was made is found out and not made
-// twice, and of what was not, nothing is claimed.
+// lostAnswers: a head that dies between a change and its answer, or is cut off from the others. What was
+// made is found out and not made twice, and of what was not, nothing is claimed.
 func lostAnswers(t *testing.T, p *player, h *site.Head) {
 	agent := throughSocket(h)
 	serve := func(name string, passOn bool) string {
@@ -205,17 +206,35 @@ func lostAnswers(t *testing.T, p *player, h *site.Head) {
 			}
 		})
 	}
+	cutOff := serveSocket(t, filepath.Join(p.dir, "cutoff.sock"), func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Luna-Stale", "this head is cut off")
+		refusal := `{"kind":"not-found","message":"it came when nobody told this head","object":"node"}`
+		status := http.StatusNotFound
+		if r.Method != http.MethodGet && r.URL.Query().Get("dry_run") == "" {
+			refusal, status = `{"kind":"unavailable","message":"there is no quorum"}`, http.StatusServiceUnavailable
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, refusal) // whoever asked is gone if it fails
+	})
 	task := func(name, socket string) map[string]any {
 		return map[string]any{"luna_node": map[string]any{"name": name, "group": "compute", "server": []string{"unix://" + socket, "unix://" + h.Socket()}}}
 	}
 	r := p.playTasks([]map[string]any{
 		task("lost1", serve("made.sock", true)), task("lost2", serve("notmade.sock", false)),
+		{"luna_node": map[string]any{"name": "node002", "mac": "52:54:00:00:00:0b", "server": []string{"unix://" + cutOff, "unix://" + h.Socket()}}},
+		{"luna_node": map[string]any{"name": "node002", "group": "compute", "server": []string{"unix://" + cutOff}}},
 	})
 	if !r[0].Changed || r[0].Failed || !slices.ContainsFunc(r[0].Warnings, func(w string) bool { return strings.Contains(w, "it was made") }) {
 		t.Errorf("a change that was made, its answer lost: %s, %v", r[0].words(), r[0].Warnings)
 	}
 	if !r[1].Failed || r[1].Kind != "unknown" || !strings.Contains(r[1].Msg, "may have been made or not") {
 		t.Errorf("a change that got lost: %s", r[1].words())
+	}
+	if r[2].Failed || r[2].Changed || !slices.ContainsFunc(r[2].Warnings, func(w string) bool { return strings.Contains(w, "is cut off") }) {
+		t.Errorf("a head that is cut off was believed while another was there: %s, %v", r[2].words(), r[2].Warnings)
+	}
+	if !r[3].Failed || r[3].Kind != "unavailable" || !strings.Contains(r[3].Msg, "there is no quorum") {
+		t.Errorf("with none but a head that is cut off: %s", r[3].words())
 	}
 	if _, err := h.Luna(t.Context(), "node", "show", "lost2"); err == nil {
 		t.Error("lost2 was made, in a second attempt")

@@ -22,11 +22,10 @@ import (
 const playTime = 5 * time.Minute
 
 // asInstalled lays out a head as the packages do, in a mount namespace of its own, and becomes the
-// command: the collection where ansible-core looks for collections; links where it looks for modules
-// and connections that are called by their bare names; the script of the inventory; the agent's
-// socket. $1 is a directory for it, $2 the installed collection, $3 the socket.
+// command: the collection by its install.sh, the script of the inventory where 1.2 had it, and the
+// agent's socket. $1 is a directory for it, $2 the collection's source, $3 the socket.
 const asInstalled = `
-dir=$1 collection=$2 socket=$3; shift 3
+dir=$1 source=$2 socket=$3; shift 3
 mount -t tmpfs tmpfs "$dir"
 for over in usr/share etc; do
 	mkdir -p "$dir/$over/upper" "$dir/$over/work"
@@ -35,17 +34,10 @@ done
 mount -t tmpfs tmpfs /run
 mkdir -p /run/luna
 ln -s "$socket" /run/luna/luna.sock
-
-share=/usr/share/ansible
-at=$share/collections/ansible_collections/clustervision
-mkdir -p "$at" $share/plugins/modules $share/plugins/connection /etc/ansible/hosts
-cp -r "$collection" "$at/luna"
-for module in "$at"/luna/plugins/modules/luna_*.py; do
-	ln -sf "../../collections/ansible_collections/clustervision/luna/plugins/modules/${module##*/}" $share/plugins/modules/
-done
-ln -s ../../collections/ansible_collections/clustervision/luna/plugins/connection/lchroot.py $share/plugins/connection/
-printf '#!/bin/sh\nexec luna inventory "$@"\n' >/etc/ansible/hosts/luna
-chmod 755 /etc/ansible/hosts/luna
+"$source/install.sh" /usr/share
+rm -rf /etc/ansible/hosts
+mkdir -p /etc/ansible/hosts
+ln -s /usr/share/luna/inventory /etc/ansible/hosts/luna
 exec "$@"
 `
 
@@ -110,7 +102,7 @@ func (p *player) with(t testing.TB, env ...string) *player {
 	return &n
 }
 
-// collection gives the collection as ansible-galaxy builds and installs it, made once.
+// collection gives the collection as ansible-galaxy builds and installs it, made once for a lab.
 func (p *player) collection() string {
 	p.Helper()
 	dir := filepath.Join(p.lab.Dir(), "collection")
@@ -124,13 +116,19 @@ func (p *player) collection() string {
 // inCollections is the collection's place below a directory of collections.
 const inCollections = "ansible_collections/clustervision/luna"
 
+// source is the collection's source.
+func source(t testing.TB) string {
+	t.Helper()
+	dir, err := filepath.Abs("../../ansible")
+	must(t, err)
+	return dir
+}
+
 // install builds the collection of this source and installs it into a directory of collections.
 func install(t testing.TB, dir string, env []string) {
 	t.Helper()
-	source, err := filepath.Abs("../../ansible")
-	must(t, err)
 	for _, argv := range [][]string{
-		{"ansible-galaxy", "collection", "build", "--force", "--output-path", dir, source},
+		{"ansible-galaxy", "collection", "build", "--force", "--output-path", dir, source(t)},
 		{"sh", "-c", "exec ansible-galaxy collection install --no-deps --force -p " + dir + " " + dir + "/clustervision-luna-*.tar.gz"},
 	} {
 		cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
@@ -147,7 +145,7 @@ func (p *player) run(argv ...string) (out, errs string, err error) {
 	ctx, cancel := context.WithTimeout(p.Context(), playTime)
 	defer cancel()
 	world := filepath.Join(p.dir, "world")
-	cmd := p.head.Command(ctx, append([]string{"unshare", "--mount", "--propagation", "private", "sh", "-euc", asInstalled, "sh", world, p.collection(), p.head.Socket()}, argv...)...)
+	cmd := p.head.Command(ctx, append([]string{"unshare", "--mount", "--propagation", "private", "sh", "-euc", asInstalled, "sh", world, source(p), p.head.Socket()}, argv...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = p.env, p.dir, &stdout, &stderr
 	err = cmd.Run()

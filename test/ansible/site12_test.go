@@ -128,8 +128,9 @@ func tables(t *testing.T, h *site.Head, dir string) {
 // fromGalaxy: a playbook of 1.2 runs as docs/ansible.md says, where no package has put anything anywhere.
 func fromGalaxy(t *testing.T, p *player, h *site.Head) {
 	collection := p.collection()
+	dir := strings.TrimSuffix(collection, inCollections)
 	config := filepath.Join(p.dir, "ansible.cfg")
-	must(t, os.WriteFile(config, []byte("[defaults]\ncollections_path = "+filepath.Join(p.lab.Dir(), "collection")+
+	must(t, os.WriteFile(config, []byte("[defaults]\ncollections_path = "+dir+
 		"\nlibrary = "+collection+"/plugins/modules\nconnection_plugins = "+collection+"/plugins/connection\n"), 0o644))
 	cmd := h.Command(t.Context(), "ansible", "localhost", "-m", "luna_node", "-a", "name=node001 group=compute mac=52:54:00:00:00:0A")
 	cmd.Env = append(p.env, "ANSIBLE_CONFIG="+config, "LUNA_SERVER=unix://"+h.Socket())

@@ -279,34 +279,44 @@ class Mesh:
                 raise Refused("unknown" if changes else "unavailable", "the answer of the head broke off: %s" % e)
 
     def _reach(self, method, path, body, timeout, changes):
-        """Send a request to the first head that takes it, and give its answer."""
+        """Send a request to the first head that takes it, and give its answer.
+
+        A head that cannot tell whether it knows the newest state is asked last, as one that is away.
+        """
         data = None if body is None else json.dumps(body).encode()
-        failures = []
+        failures, old = [], None
         for head in list(self.heads):
             try:
-                response, connection = head.send(method, path, data, timeout)
-                if response.status >= 300:
-                    with connection_of(connection):
-                        raise read_refusal(response)
-                if response.headers.get("Luna-Stale"):
-                    self._warn_once(response.headers["Luna-Stale"])
+                answer = head.send(method, path, data, timeout)
+                stale = answer[0].headers.get("Luna-Stale")
+                if stale and not changes and not old:
+                    old = answer
+                    failures.append("%s: %s" % (head.address, stale))
+                    self._last(head)
+                    continue
+                taken = checked(answer)
                 for text in failures:
                     self._warn_once("asked %s instead: %s" % (head.address, text))
-                return response, connection
+                if stale:
+                    self._warn_once(stale)
+                return taken
             except _NotReached as e:
                 failures.append(str(e))
-                self._last(head)
             except _NoAnswer as e:
                 if changes:
                     self._last(head)
                     raise Refused("unknown", "the change may have been made or not: %s: look, or run this again, "
                                   "which changes only what is still missing" % e)
                 failures.append(str(e))
-                self._last(head)
             except Refused as e:
                 if e.kind != "unavailable":
                     raise
                 failures.append("%s: %s" % (head.address, e))
+            self._last(head)
+        if old:
+            for text in failures:
+                self._warn_once(text)
+            return checked(old)
         raise Refused("unavailable", "no head takes the request: " + "; ".join(failures))
 
     def _last(self, head):
@@ -326,6 +336,15 @@ class connection_of:
 
     def __exit__(self, *unused):
         self.connection.close()
+
+
+def checked(answer):
+    """Give an answer that is one; raise one that is a refusal."""
+    response, connection = answer
+    if response.status >= 300:
+        with connection_of(connection):
+            raise read_refusal(response)
+    return answer
 
 
 def dry(path):

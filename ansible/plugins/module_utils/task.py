@@ -75,7 +75,10 @@ class Task:
         if self.diffs and self.module._diff:
             r["diff"] = self.diffs
         if self.params["state"] == "present" and not self.check:
-            r["object"] = self.get()
+            try:
+                r["object"] = self.get()
+            except Refused as e:  # what was to be done is done
+                self.module.warn("the object cannot be shown: %s" % e)
         return r
 
     def fail(self, e):
