@@ -2,6 +2,7 @@ package packages
 
 import (
 	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -73,7 +74,24 @@ func deb(t *testing.T, dist, version string) []string {
 
 // install: the agent runs at once and at each boot, and waits to be made a member.
 func install(t *testing.T, h head, debs []string) {
-	h.dpkg(append([]string{"--install"}, debs...)...)
+	for _, file := range debs {
+		must(t, h.Copy(labtest.Context(t, time.Minute), file, "/root/packages/"+filepath.Base(file)))
+	}
+	// As docs/operating.md tells it.
+	text, err := os.ReadFile(filepath.Join(source, "docs/operating.md"))
+	must(t, err)
+	_, section, _ := strings.Cut(string(text), "\n## Installing\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	typed := 0
+	for line := range strings.Lines(section) {
+		if code, isCode := strings.CutPrefix(line, "    "); isCode {
+			h.run("sh", "-euc", "cd /root/packages; "+code)
+			typed++
+		}
+	}
+	if typed < 3 {
+		t.Errorf("the page has %d commands", typed)
+	}
 	if active, enabled := h.unit("ActiveState"), h.unit("UnitFileState"); active != "active" || enabled != "enabled" {
 		t.Fatalf("the agent is %s and %s:\n%s", active, enabled, h.says("journalctl", "--no-pager", "-u", "luna"))
 	}
