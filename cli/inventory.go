@@ -36,17 +36,13 @@ func inventoryCommand(a *app) *cobra.Command {
 		Short: "Print nodes and osimages as a dynamic inventory for Ansible",
 		Long: `Print nodes and osimages as a dynamic inventory for Ansible, in the form of 1.2: the
 nodes in groups.luna and GROUP.groups.luna, each with its bmc_ip, and the osimages
-in osimages.luna, to be entered by the connection plugin lchroot. An executable file
-with these lines is an inventory:
-
-    #!/bin/sh
-    exec luna inventory "$@"
+in osimages.luna, to be entered by the connection plugin lchroot. The script
+/usr/share/luna/inventory is this command, for ansible -i.
 
 Whatever goes wrong is a warning on stderr, and an inventory that is empty: a
 playbook that is not about nodes runs on. The inventory plugin clustervision.luna.luna
 tells more and stops instead.`,
-		Example: `  luna inventory --list
-  ansible -i /etc/ansible/hosts/luna compute.groups.luna -m ping`,
+		Example: "  luna inventory --list",
 		Args: noArgs,
 	}
 	show := a.do(func(ctx context.Context, s *session) error {
