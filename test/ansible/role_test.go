@@ -11,8 +11,9 @@ import (
 const promisedTime = 3 * time.Minute
 
 // TestRole is the life of a site: three bare servers become a mesh by one playbook, which changes
-// nothing when it is run again; they are upgraded while nodes boot; a fourth is added, one dies and is
-// replaced, one leaves.
+// nothing when it is run again; they are upgraded while nodes boot; a fourth is added and one leaves. In a
+// soak also: what check mode says on bare servers, an emulated machine that boots from this mesh, a head
+// that is lost and replaced, and a mesh that nobody can be asked for.
 func TestRole(t *testing.T) {
 	var shares []string
 	if soak() {
@@ -22,7 +23,9 @@ func TestRole(t *testing.T) {
 	for _, v := range s.all[:3] {
 		v.vars = map[string]any{}
 	}
-	t.Run("Looked", func(t *testing.T) { s.on(t).looked(s.all[:3]) })
+	if soak() {
+		t.Run("Looked", func(t *testing.T) { s.on(t).looked(s.all[:3]) })
+	}
 	t.Run("Made", func(t *testing.T) { s.on(t).made(s.all[:3]) })
 	if t.Failed() {
 		return
@@ -33,6 +36,10 @@ func TestRole(t *testing.T) {
 		t.Run("Machine", func(t *testing.T) { s.on(t).machine(t) })
 	}
 	t.Run("Exchanged", func(t *testing.T) { s.on(t).exchanged() })
+	if soak() {
+		t.Run("Replaced", func(t *testing.T) { s.on(t).replaced() })
+		t.Run("Refused", func(t *testing.T) { s.on(t).refused() })
+	}
 }
 
 func soak() bool { return os.Getenv("LUNA_SOAK") != "" }
@@ -88,21 +95,42 @@ func (s *servers) same() {
 	}
 }
 
-// exchanged: of three heads one dies, a fourth comes and another one leaves, all in one run.
+// exchanged: a fourth head comes and one leaves, in one run.
 func (s *servers) exchanged() {
 	h1, h2, h3, h4 := s.all[0], s.all[1], s.all[2], s.all[3]
-	h3.Kill9()
-	h3.vars, h4.vars = nil, map[string]any{}
-	s.inventory["luna_removed_heads"] = []string{h3.name}
+	h2.vars, h4.vars = map[string]any{"luna_state": "absent"}, map[string]any{}
 	s.play("site", nextRelease).must(s)
-	s.heads(h4, h1, h2, h4)
-
-	h2.vars = map[string]any{"luna_state": "absent"}
-	s.play("site", nextRelease).must(s)
-	s.heads(h4, h1, h4)
+	s.heads(h4, h1, h3, h4)
 	if out, err := h2.Run(s.Context(), "sh", "-c",
 		"systemctl is-active luna; test -e /usr/lib/luna/luna-install && echo installed; ls /var/lib/luna"); err != nil || !strings.HasPrefix(out, "inactive") ||
 		strings.Contains(out, "installed") || strings.Contains(out, "identity.json") || !strings.Contains(out, "artifacts") {
 		s.Errorf("the head that left: %v\n%s", err, out)
+	}
+}
+
+// replaced: one of three heads dies for good, and another one, which has left before, takes its place.
+func (s *servers) replaced() {
+	h1, h2, h3, h4 := s.all[0], s.all[1], s.all[2], s.all[3]
+	h3.Kill9()
+	h3.vars, h2.vars = nil, map[string]any{}
+	s.inventory["luna_removed_heads"] = []string{h3.name}
+	s.play("site", nextRelease).must(s)
+	s.heads(h4, h1, h2, h4)
+}
+
+// refused: where a head cannot be asked, no second mesh is begun.
+func (s *servers) refused() {
+	h1, h4 := s.all[0], s.all[3]
+	for _, v := range []*server{h1, h4} {
+		_, err := v.Run(s.Context(), "systemctl", "stop", "luna")
+		must(s, err)
+	}
+	s.all[2].vars = map[string]any{} // which is dead
+	h2 := s.all[1]
+	_, err := h2.Run(s.Context(), "sh", "-c", "systemctl stop luna; rm -r /var/lib/luna/*")
+	must(s, err)
+	p := s.play("site", nextRelease, "--limit", h2.name)
+	if !p.failed || !strings.Contains(p.out, "There may be a mesh: h1 is a member whose agent does not answer, h4 is a member whose agent does not answer, h3 cannot be reached") {
+		s.Errorf("it did not refuse\n%s", p.out)
 	}
 }
