@@ -43,7 +43,7 @@ Whatever goes wrong is a warning on stderr, and an inventory that is empty: a
 playbook that is not about nodes runs on. The inventory plugin clustervision.luna.luna
 tells more and stops instead.`,
 		Example: "  luna inventory --list",
-		Args: noArgs,
+		Args:    noArgs,
 	}
 	show := a.do(func(ctx context.Context, s *session) error {
 		if !list { // all variables of hosts are in the list
