@@ -116,7 +116,8 @@ class _Head:
                 return connection
             except (OSError, ssl.CertificateError) as e:
                 if not (isinstance(e, ssl.CertificateError) or getattr(e, "reason", "") == "CERTIFICATE_VERIFY_FAILED"):
-                    raise _NotReached("%s: %s" % (self.address, e.strerror or e))
+                    late = isinstance(e, socket.timeout)
+                    raise _NotReached("%s: %s" % (self.address, "no answer within %d s" % CONNECT_TIME if late else e.strerror or e))
                 untrusted = e  # a credential of another cluster, or an address that is not in the certificate
         raise Refused("denied", "the certificate of %s is of no cluster that the credentials are for, or has another name "
                       "or address (%s)" % (self.address, getattr(untrusted, "verify_message", untrusted)))
