@@ -33,10 +33,7 @@ func (a *Agent) Standing() (serves bool, words string) {
 	if err := m.outside(); err != nil {
 		return true, err.Error()
 	}
-	if err := m.peer.DiskError(); err != nil {
-		return true, "takes no part in decisions, its disk cannot be written: " + err.Error() // nobody shall wait for that
-	}
-	s := m.standing()
+	s, disk := m.standing(), m.peer.DiskError()
 	var is []string
 	switch {
 	case m.opening.Load() > 0:
@@ -45,8 +42,11 @@ func (a *Agent) Standing() (serves bool, words string) {
 		is = append(is, "knows all that the others know")
 	case s.cutOff:
 		is = append(is, "cut off: no head leads, and nothing can be changed")
-	default:
+	case disk == nil:
 		return false, "catches up with the others"
+	}
+	if disk != nil { // which nobody shall wait for
+		is = append(is, "takes no part in decisions, its disk cannot be written: "+disk.Error())
 	}
 	inv := m.machine.View()
 	if self, ok := inv.Head(m.cfg.Name); ok {
