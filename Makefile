@@ -52,6 +52,7 @@ install-head:
 	install -D -m 644 packaging/systemd/tmpfiles.conf $(LIB)/tmpfiles.d/luna.conf
 	install -D -m 644 -t $(LIB)/firewalld/services packaging/firewalld/*.xml
 	install -D -m 644 -t $(SHARE)/selinux/packages/luna packaging/selinux/luna.*
+	ansible/install.sh $(SHARE)
 	install -D -m 644 LICENSE $(SHARE)/doc/luna/copyright
 	@# What an administrator wrote is kept.
 	[ -e $(DESTDIR)/etc/luna/agent.yaml ] || install -D -m 644 -t $(DESTDIR)/etc/luna packaging/agent.yaml

@@ -119,6 +119,10 @@ func files(t *testing.T, h head) {
 		t.Errorf("dpkg --verify: %s", out)
 	}
 	h.run("luna", "agent", "--check")
+	if list := h.run("/usr/share/luna/inventory", "--list"); !strings.Contains(list, "groups.luna") {
+		t.Errorf("the inventory for Ansible is %s", list)
+	}
+	h.run("sh", "-euc", "test -f /usr/share/ansible/plugins/modules/luna_node.py; cd /usr/share/ansible/collections/ansible_collections/clustervision/luna; test -f roles/luna/tasks/main.yml")
 	// The example of each key is one that the agent takes.
 	h.run("sh", "-euc", `sed -E 's/^#([a-z-]+:)/\1/' /etc/luna/agent.yaml >/tmp/all.yaml
 		test $(grep -c '^[a-z-]*:' /tmp/all.yaml) -gt 10; luna agent --check --config /tmp/all.yaml`)
