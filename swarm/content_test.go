@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,5 +92,24 @@ func TestFailureReachesWaiters(t *testing.T) {
 	}
 	if err := <-got; !errors.Is(err, first) {
 		t.Error(err)
+	}
+}
+
+// TestReadAfterTheEnd: the engine panics at a failed read for a peer whose transfer has
+// ended meanwhile; any other failure it must hear of.
+func TestReadAfterTheEnd(t *testing.T) {
+	d, path := artifactFile(t, randomBytes(1<<20, 1))
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := enginePiece{newContent(d, f), 0}
+	b := make([]byte, 100)
+	if _, err := p.ReadAt(b, d.Size); !errors.Is(err, io.EOF) {
+		t.Errorf("a read beyond the end: %v", err)
+	}
+	f.Close()
+	if n, err := p.ReadAt(b, 0); n != len(b) || err != nil {
+		t.Errorf("a read of what is closed: %d bytes, %v", n, err)
 	}
 }

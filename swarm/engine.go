@@ -3,10 +3,12 @@ package swarm
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -247,7 +249,14 @@ type enginePiece struct {
 }
 
 func (p enginePiece) ReadAt(b []byte, off int64) (int, error) {
-	return p.c.file.ReadAt(b, p.c.desc.offset(p.index)+off)
+	n, err := p.c.file.ReadAt(b, p.c.desc.offset(p.index)+off)
+	if errors.Is(err, os.ErrClosed) {
+		// The transfer has ended, and all its connections, so nobody gets this. A read that
+		// fails then, for a peer that had asked before, makes the engine panic: it keeps the
+		// request of a closed torrent, and holds that it never does (1.61).
+		return len(b), nil
+	}
+	return n, err
 }
 
 func (p enginePiece) WriteAt(b []byte, off int64) (int, error) {
