@@ -245,9 +245,12 @@ func remove(ctx context.Context, prefix string) error {
 	return errors.Join(errs...)
 }
 
-// removeGroups removes the control groups of a lab's containers. The last process leaves its group
-// a moment after it has left its network.
+// removeGroups removes the control groups of a lab's containers, and kills whoever is left in one:
+// a process that has lost its network is no longer found by that, and the last one leaves its group a
+// moment after its network.
 func removeGroups(ctx context.Context, prefix string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	var roots []string
 	for _, hierarchy := range []string{"", "unified", "systemd"} {
 		some, err := filepath.Glob(filepath.Join(groups, hierarchy, prefix+".*"))
@@ -258,6 +261,7 @@ func removeGroups(ctx context.Context, prefix string) error {
 	}
 	for _, root := range roots {
 		for {
+			killGroup(root)
 			err := removeDirs(root)
 			if err == nil {
 				break
@@ -270,6 +274,22 @@ func removeGroups(ctx context.Context, prefix string) error {
 		}
 	}
 	return nil
+}
+
+// killGroup kills the processes of a control group and of those in it.
+func killGroup(root string) {
+	_ = filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error { // what is left is tried again
+		if err != nil || filepath.Base(path) != "cgroup.procs" {
+			return nil //nolint:nilerr // a group that has gone
+		}
+		text, _ := os.ReadFile(path)
+		for pid := range strings.FieldsSeq(string(text)) {
+			if n, err := strconv.Atoi(pid); err == nil && n > 1 {
+				_ = syscall.Kill(n, syscall.SIGKILL)
+			}
+		}
+		return nil
+	})
 }
 
 // removeDirs removes the directories of a tree that has only such, as far as rmdir(2) is concerned.
