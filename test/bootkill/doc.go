@@ -8,5 +8,5 @@
 // run by emulated machines; those of the installer by luna-install on a simulated
 // node, where neither firmware nor kernel has a part in them.
 //
-// make test runs a few steps; LUNA_SOAK=1 runs all.
+// make test kills heads under the installer; LUNA_SOAK=1 runs all steps.
 package bootkill

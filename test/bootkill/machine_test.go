@@ -182,19 +182,16 @@ func (w *wire) goesOn(ctx context.Context, d death, node int) error {
 
 // machines boots a machine for each row, whichever head dies under it.
 func machines(t *testing.T, s *site.Site, w *wire) {
-	cycles := []powerCycle{{lab.UEFI, []step{tftp, kernel}}}
-	if soak() {
-		cycles = []powerCycle{
-			{lab.BIOS, []step{dhcp}},
-			{lab.UEFI, []step{dhcp}},
-			{lab.UEFI, []step{tftp}},
-			{lab.BIOS, []step{ipxe}},
-			{lab.UEFI, []step{ipxe}},
-			{lab.BIOS, []step{kernel}},
-			{lab.UEFI, []step{initrd}},
-			{lab.BIOS, []step{dhcp.silently(), kernel.silently()}},
-			{lab.UEFI, []step{tftp.silently(), ipxe.silently(), initrd.silently()}},
-		}
+	cycles := []powerCycle{
+		{lab.BIOS, []step{dhcp}},
+		{lab.UEFI, []step{dhcp}},
+		{lab.UEFI, []step{tftp}},
+		{lab.BIOS, []step{ipxe}},
+		{lab.UEFI, []step{ipxe}},
+		{lab.BIOS, []step{kernel}},
+		{lab.UEFI, []step{initrd}},
+		{lab.BIOS, []step{dhcp.silently(), kernel.silently()}},
+		{lab.UEFI, []step{tftp.silently(), ipxe.silently(), initrd.silently()}},
 	}
 	for i, p := range cycles {
 		t.Run(p.name(), func(t *testing.T) { bootMachine(t, s, w, p, firstMachine+i) })
