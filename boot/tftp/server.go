@@ -13,13 +13,17 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/pin/tftp/v3"
+	"golang.org/x/net/bpf"
+	"golang.org/x/net/ipv4"
 )
 
 // Config is what a Server works with.
@@ -52,12 +56,21 @@ const (
 	grace = 2 * time.Second
 	// maxName bounds what is looked up and logged.
 	maxName = 255
+	// atOnce and ofOne are how many transfers may be under way, in all and of one
+	// address: each takes some 130 KB, and one that is not acknowledged as long as
+	// Retries last. Firmware has one at a time, but a rack may be behind one address.
+	atOnce = 2048
+	ofOne  = 256
 )
 
 // Server serves files.
 type Server struct {
 	Config
 	conn *net.UDPConn
+
+	mu    sync.Mutex
+	under map[netip.Addr]int // transfers that are under way, of each address
+	all   int                // the sum of them
 }
 
 // New opens the socket.
@@ -79,10 +92,27 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("listen for TFTP: %w", err)
 	}
 	udp := conn.(*net.UDPConn)
-	if err := enlarge(udp); err != nil {
+	if err := errors.Join(enlarge(udp), sift(udp)); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen for TFTP on %s: %w", c.Addr, err), udp.Close())
 	}
-	return &Server{Config: c, conn: udp}, nil
+	return &Server{Config: c, conn: udp, under: map[netip.Addr]int{}}, nil
+}
+
+// sift has the kernel drop what is no request (RFC 1350, section 5): the library looks
+// up the network device for each packet before it looks at what it says.
+func sift(conn *net.UDPConn) error {
+	const header = 8 // of UDP, which the filter sees
+	program, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: header, Size: 2}, // of a shorter packet this is the end: it is dropped
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 1, SkipTrue: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 2, SkipTrue: 1}, // to write, which is refused
+		bpf.RetConstant{Val: 0},
+		bpf.RetConstant{Val: math.MaxUint32},
+	})
+	if err != nil {
+		return err
+	}
+	return ipv4.NewPacketConn(conn).SetBPF(program)
 }
 
 // enlarge sets the receive buffer: beyond net.core.rmem_max where the process
@@ -180,6 +210,10 @@ func (s *Server) transfer(stop <-chan struct{}, name string, rf io.ReaderFrom) e
 	if len(name) > maxName {
 		return errNotFound
 	}
+	if !s.enter(from) {
+		return errBusy
+	}
+	defer s.leave(from)
 	file, err := s.Open(strings.TrimLeft(name, "/"), from)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -198,8 +232,30 @@ func (s *Server) transfer(stop <-chan struct{}, name string, rf io.ReaderFrom) e
 	return nil
 }
 
+// enter tells whether one more transfer may begin; leave must follow when it may.
+func (s *Server) enter(from netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == atOnce || s.under[from] == ofOne {
+		return false
+	}
+	s.all++
+	s.under[from]++
+	return true
+}
+
+func (s *Server) leave(from netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	if s.under[from]--; s.under[from] == 0 {
+		delete(s.under, from)
+	}
+}
+
 // The texts that machines are sent, and some show on their console.
 var (
+	errBusy     = errors.New("too many transfers at once, try again")
 	errNotFound = errors.New("file not found")
 	errStopped  = errors.New("the server stops")
 )

@@ -264,6 +264,75 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
+// Who asks and never listens gets no more than his share.
+func TestTooManyOfOne(t *testing.T) {
+	c := &content{files: map[string][]byte{"f": random(5000)}}
+	s := startWith(t, c, Config{Addr: "127.0.0.1:0", Timeout: time.Minute}) // no block comes twice
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	if err := pc.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	begun := map[net.Addr]bool{}
+	buf := make([]byte, 600)
+	for {
+		if _, err := pc.WriteTo([]byte("\x00\x01f\x00octet\x00"), s.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		n, from, err := pc.ReadFrom(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if buf[1] == 5 {
+			if !strings.Contains(string(buf[:n]), errBusy.Error()) {
+				t.Fatalf("got %q", buf[:n])
+			}
+			break
+		}
+		begun[from] = true
+	}
+	if len(begun) != ofOne {
+		t.Errorf("%d transfers were begun, %d is the bound", len(begun), ofOne)
+	}
+	for transfer := range begun {
+		if _, err := pc.WriteTo([]byte("\x00\x05\x00\x00enough\x00"), transfer); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What is no request does not come as far as the server.
+func TestGarbageIsNotRead(t *testing.T) {
+	s, err := New(Config{Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	client, err := net.Dial("udp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	requests := []string{"\x00\x01f\x00octet\x00", "\x00\x02f\x00octet\x00"}
+	for _, packet := range append([]string{"", "\x00", "\x01\x01f\x00octet\x00", "\x00\x03\x00\x01data", "\x00\x04\x00\x01", "\x00\x07", string(random(1400))}, requests...) {
+		if _, err := client.Write([]byte(packet)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 2000)
+	for _, want := range requests {
+		if n, _, err := s.conn.ReadFrom(buf); err != nil || string(buf[:n]) != want {
+			t.Errorf("got %q, %v, want %q", buf[:n], err, want)
+		}
+	}
+}
+
 // A machine that is switched off in the middle keeps nobody.
 func TestStopWithATransferUnderWay(t *testing.T) {
 	c := &content{files: map[string][]byte{"f": random(5000)}}
