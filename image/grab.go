@@ -128,7 +128,7 @@ func (spec *GrabSpec) grab(ctx context.Context, fs string) error {
 	// SIGTERM, on which rsync removes the file that it has half of; ssh is in the same group.
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
-	err := cmd.Run()
+	err := run(cmd)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -137,7 +137,7 @@ func runIn(ctx context.Context, root string, command []string, out io.Writer) er
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
-	err := cmd.Run()
+	err := run(cmd)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -164,7 +164,7 @@ func findThrough(ctx context.Context, in io.Reader, tool string, args ...string)
 	if err != nil {
 		return false, err
 	}
-	if err := cmd.Start(); errors.Is(err, exec.ErrNotFound) {
+	if err := start(cmd); errors.Is(err, exec.ErrNotFound) {
 		return false, fmt.Errorf("%s is missing on this machine: install it", tool)
 	} else if err != nil {
 		return false, err
