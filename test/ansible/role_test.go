@@ -5,21 +5,20 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/clustervision/luna/test/lab/labtest"
 )
 
 // promisedTime is for three bare servers to become a mesh of three.
 const promisedTime = 3 * time.Minute
 
 // TestRole is the life of a site: three bare servers become a mesh by one playbook, which changes
-// nothing when it is run again; they are upgraded while nodes boot; a fourth is added and one leaves. In a
-// soak also: what check mode says on bare servers, an emulated machine that boots from this mesh, a head
-// that is lost and replaced, and a mesh that nobody can be asked for.
+// nothing when it is run again; they are upgraded while nodes boot; a fourth is added and one leaves;
+// nodes are installed from them, a machine among them, while a head dies. In a soak also: what check mode
+// says on bare servers, a head that is lost and replaced, and a mesh that nobody can be asked for.
 func TestRole(t *testing.T) {
-	var shares []string
-	if soak() {
-		shares = append(shares, machineTree(t))
-	}
-	s := newServers(t, "role", 4, shares...)
+	tree := labtest.Tree(t)
+	s := newServers(t, "role", 4, tree)
 	for _, v := range s.all[:3] {
 		v.vars = map[string]any{}
 	}
@@ -32,10 +31,8 @@ func TestRole(t *testing.T) {
 	}
 	t.Run("Same", func(t *testing.T) { s.on(t).same() })
 	t.Run("Upgraded", func(t *testing.T) { s.on(t).upgraded(s.all[:3]) })
-	if soak() {
-		t.Run("Machine", func(t *testing.T) { s.on(t).machine(t) })
-	}
 	t.Run("Exchanged", func(t *testing.T) { s.on(t).exchanged() })
+	t.Run("Scenario", func(t *testing.T) { s.on(t).scenario(tree, []*server{s.all[0], s.all[2], s.all[3]}) })
 	if soak() {
 		t.Run("Replaced", func(t *testing.T) { s.on(t).replaced() })
 		t.Run("Refused", func(t *testing.T) { s.on(t).refused() })
@@ -132,5 +129,44 @@ func (s *servers) refused() {
 	p := s.play("site", nextRelease, "--limit", h2.name)
 	if !p.failed || !strings.Contains(p.out, "There may be a mesh: h1 is a member whose agent does not answer, h4 is a member whose agent does not answer, h3 cannot be reached") {
 		s.Errorf("it did not refuse\n%s", p.out)
+	}
+}
+
+// TestSerial, in a soak: of bare machines that come one after the other, two become heads of one mesh and
+// the third its witness. An upgrade that breaks off leaves one head drained, and goes on from there.
+func TestSerial(t *testing.T) {
+	if !soak() {
+		t.Skip("takes minutes: for make soak")
+	}
+	s := newServers(t, "serial", 3)
+	h1, h2, w := s.all[0], s.all[1], s.all[2]
+	h1.vars, h2.vars, w.vars = map[string]any{}, map[string]any{}, map[string]any{"luna_witness": true}
+	s.inventory["luna_safe_retries"] = 2
+
+	s.play("upgrade", release).must(s) // the one with serial: 1
+	list := s.list(h1)
+	if len(list) != 3 || list[0].Witness || list[1].Witness || !list[2].Witness {
+		t.Fatalf("the mesh is %+v", list)
+	}
+	if p := s.play("upgrade", release).must(s); p.total() != 0 {
+		t.Errorf("the second run changed something\n%s", p.out)
+	}
+
+	_, err := w.Run(t.Context(), "systemctl", "stop", "luna")
+	must(t, err)
+	p := s.play("upgrade", nextRelease)
+	if !p.failed || p.changed["h2"] != 0 {
+		t.Fatalf("it did not stop at the first head, which may not go down\n%s", p.out)
+	}
+	if list := s.list(h2); !list[0].Drained || list[1].Drained || list[0].Version != release {
+		t.Errorf("after a broken upgrade the mesh is %+v", list)
+	}
+	_, err = w.Run(t.Context(), "systemctl", "start", "luna")
+	must(t, err)
+	s.play("upgrade", nextRelease).must(s)
+	for _, h := range s.list(h2) {
+		if h.Version != nextRelease || h.Drained || h.State != "alive" {
+			t.Errorf("after the upgrade %s is %+v", h.Name, h)
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/clustervision/luna/api"
 	"github.com/clustervision/luna/test/lab"
 	"github.com/clustervision/luna/test/lab/labtest"
 	"github.com/clustervision/luna/test/site"
@@ -185,6 +186,13 @@ func (s *servers) luna(v *server, args ...string) string {
 	return out
 }
 
+// list gives the heads as a server sees them.
+func (s *servers) list(asked *server) (heads []api.Head) {
+	s.Helper()
+	must(s, json.Unmarshal([]byte(s.luna(asked, "head", "list", "-o", "json")), &heads))
+	return heads
+}
+
 // heads waits until the server sees the mesh as those of the others: all alive, voting and not drained.
 func (s *servers) heads(asked *server, of ...*server) {
 	s.Helper()
@@ -193,10 +201,7 @@ func (s *servers) heads(asked *server, of ...*server) {
 		if err != nil {
 			return err
 		}
-		var list []struct {
-			Name, State, Role string
-			Drained           bool
-		}
+		var list []api.Head
 		if err := json.Unmarshal([]byte(out), &list); err != nil {
 			return err
 		}

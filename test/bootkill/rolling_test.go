@@ -2,12 +2,9 @@ package bootkill
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,7 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/clustervision/luna/api"
 	"github.com/clustervision/luna/test/lab"
@@ -46,8 +42,8 @@ type rolling struct {
 	mu   sync.Mutex
 	away *site.Head // nobody is sent to this one
 
-	booted atomic.Int64
-	began  time.Time
+	fleet *site.Fleet
+	began time.Time
 }
 
 // roll drains, reboots and takes back every head in turn while nodes boot in a
@@ -75,37 +71,21 @@ func roll(t *testing.T, s *site.Site) {
 		outage, err = r.write(writing, t)
 		return err
 	})
-	over := make(chan struct{})
-	fleet, booting := errgroup.WithContext(ctx)
-	var again atomic.Int64
+	var nodes []lab.NodeConfig
 	for i := range count {
-		fleet.Go(func() error {
-			n, err := s.Lab.Node(booting, lab.NodeConfig{Name: nodeName(i + 1), MAC: nodeMAC(i + 1), RateMbit: rate})
-			if err != nil {
-				return err
-			}
-			defer func() { again.Add(int64(strings.Count(n.Console(), "boot failed: "))) }()
-			for {
-				if err := r.boot(booting, n); err != nil {
-					return err
-				}
-				select {
-				case <-over:
-					return nil
-				default:
-				}
-			}
-		})
+		nodes = append(nodes, lab.NodeConfig{Name: nodeName(i + 1), MAC: nodeMAC(i + 1), RateMbit: rate})
 	}
+	fleet, booting := site.NewFleet(ctx, s.Lab, s.Bin, nodes)
+	r.fleet = fleet
 	// The next head goes when a third of the nodes has booted since the last: a link
 	// that is slower than heads are rebooted would never carry a file to its end.
 	turn := func(h *site.Head) error {
-		enough := r.booted.Load() + int64(count/3)
+		enough := r.fleet.Boots() + int64(count/3)
 		if err := r.reboot(booting, t, h); err != nil {
 			return fmt.Errorf("%s: %w", h.Name, err)
 		}
 		return site.Until(booting, bootPatience, "nodes have booted meanwhile", func() error {
-			if n := r.booted.Load(); n < enough {
+			if n := r.fleet.Boots(); n < enough {
 				return fmt.Errorf("%d boots, not %d", n, enough)
 			}
 			return nil
@@ -117,49 +97,23 @@ func roll(t *testing.T, s *site.Site) {
 			break
 		}
 	}
-	close(over)
-	must(t, fleet.Wait())
+	again, err := fleet.Stop()
+	must(t, err)
 	stopWriting()
 	must(t, writes.Wait())
-	t.Logf("%d boots in %.0f s; firmware began again %d times; writes were refused for %s at most", r.booted.Load(), time.Since(r.began).Seconds(), again.Load(), outage)
+	t.Logf("%d boots in %.0f s; firmware began again %d times; writes were refused for %s at most", r.fleet.Boots(), time.Since(r.began).Seconds(), again, outage)
 	if outage-stood() > promised {
 		t.Errorf("writes were refused for %s (the machine stood still for %s), %s are promised", outage, stood(), promised)
 	}
-	if r.drains && again.Load() > 0 {
-		t.Errorf("machines had to begin again %d times, though heads were drained", again.Load())
+	if r.drains && again > 0 {
+		t.Errorf("machines had to begin again %d times, though heads were drained", again)
 	}
-}
-
-// boot boots a node once to its unpacked image, and throws that away.
-func (r *rolling) boot(ctx context.Context, n *lab.Node) error {
-	booted, err := n.Boot(ctx)
-	if err != nil {
-		return err
-	}
-	root := filepath.Join(r.Lab.Dir(), n.Name()+"-root")
-	defer os.RemoveAll(root)
-	if err := os.Mkdir(root, 0o755); err != nil {
-		return err
-	}
-	p, err := n.Install(booted, filepath.Join(r.Bin, "luna-install"), root, "--seed", "0", "--once")
-	if err != nil {
-		return err
-	}
-	// A node is another machine: what it computes must not slow down the heads.
-	if err := unix.Setpriority(unix.PRIO_PGRP, p.Pid(), 15); err != nil && !errors.Is(err, unix.ESRCH) {
-		return err
-	}
-	if err := p.Wait(ctx); err != nil {
-		return fmt.Errorf("%s: %w", n.Name(), err)
-	}
-	r.booted.Add(1)
-	return nil
 }
 
 // reboot takes a head down as an administrator does and brings it back.
 func (r *rolling) reboot(ctx context.Context, t *testing.T, h *site.Head) error {
 	other := r.Other(h)
-	start, before := time.Now(), r.booted.Load()
+	start, before := time.Now(), r.fleet.Boots()
 	if r.drains {
 		out, err := other.Luna(ctx, "head", "drain", h.Name)
 		if err != nil {
@@ -198,7 +152,7 @@ func (r *rolling) reboot(ctx context.Context, t *testing.T, h *site.Head) error 
 		}
 	}
 	t.Logf("%6.1f s %s is back: stopped within %.1f s, away for %.1f s, %d boots meanwhile", time.Since(r.began).Seconds(), h.Name,
-		stopped.Seconds(), time.Since(stopping).Seconds(), r.booted.Load()-before)
+		stopped.Seconds(), time.Since(stopping).Seconds(), r.fleet.Boots()-before)
 	return nil
 }
 
