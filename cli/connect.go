@@ -28,39 +28,78 @@ const apiPort = "7051"
 // It opens no connection yet.
 func (a *app) connect(stderr io.Writer) (*api.Client, error) {
 	server := a.serverName()
-	u, err := url.Parse(server)
+	socket, hosts, err := whereHeadsAre(server)
 	if err != nil {
-		return nil, usagef("argument --server: '%s' is no address: give unix:///PATH or https://HOST[:%s]", server, apiPort)
+		return nil, err
 	}
 	t := &transport{http: &http.Transport{DisableCompression: true}, server: server, timeout: a.timeout}
 	if a.debug {
 		t.log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	client := &api.Client{HTTP: &http.Client{Transport: t}}
-	switch {
-	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
+	if socket != "" {
 		t.http.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", u.Path)
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}
 		client.Base = "http://localhost"
-	case u.Scheme == "https" && u.Hostname() != "" && strings.Trim(u.Path, "/") == "":
-		creds, err := a.credentials(stderr)
-		if err != nil {
-			return nil, err
-		}
-		t.http.TLSClientConfig = creds.config()
-		host := u.Host
-		if u.Port() == "" {
-			host = net.JoinHostPort(u.Hostname(), apiPort)
-		}
-		client.Base = "https://" + host
-	default:
-		return nil, usagef("argument --server: '%s' is no address: give unix:///PATH or https://HOST[:%s]", server, apiPort)
+		return client, nil
 	}
+	creds, err := a.credentials(stderr)
+	if err != nil {
+		return nil, err
+	}
+	t.http.DialTLSContext = firstOf(hosts, creds.config(), stderr)
+	client.Base = "https://" + hosts[0]
 	return client, nil
 }
 
-// serverName is the head to talk to, as the user wrote it.
+// whereHeadsAre reads what names a head: the path of its socket, or the host and port of one
+// or more heads of a cluster, with commas between them.
+func whereHeadsAre(server string) (socket string, hosts []string, err error) {
+	bad := usagef("argument --server: '%s' is no address: give unix:///PATH or https://HOST[:%s], the latter also of several heads, with commas between them", server, apiPort)
+	for one := range strings.SplitSeq(server, ",") {
+		u, err := url.Parse(strings.TrimSpace(one))
+		switch {
+		case err != nil:
+			return "", nil, bad
+		case u.Scheme == "unix" && u.Host == "" && u.Path != "" && one == server:
+			return u.Path, nil, nil
+		case u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "":
+			return "", nil, bad
+		case u.Port() == "":
+			hosts = append(hosts, net.JoinHostPort(u.Hostname(), apiPort))
+		default:
+			hosts = append(hosts, u.Host)
+		}
+	}
+	return "", hosts, nil
+}
+
+// anotherAfter is how long a head gets to take up a connection while there are others to ask.
+const anotherAfter = 3 * time.Second
+
+// firstOf connects to the first of the hosts that takes up a connection, and says on
+// stderr which did not.
+func firstOf(hosts []string, config *tls.Config, stderr io.Writer) func(context.Context, string, string) (net.Conn, error) {
+	dialer := tls.Dialer{Config: config}
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		for i, host := range hosts[:len(hosts)-1] {
+			bounded, cancel := context.WithTimeout(ctx, anotherAfter)
+			c, err := dialer.DialContext(bounded, network, host)
+			cancel()
+			if err == nil {
+				return c, nil
+			}
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			fmt.Fprintf(stderr, "WARNING:luna:%s cannot be asked (%v): now %s is\n", host, err, hosts[i+1])
+		}
+		return dialer.DialContext(ctx, network, hosts[len(hosts)-1])
+	}
+}
+
+// serverName is the head to talk to, or the heads, as the user wrote it.
 func (a *app) serverName() string {
 	for _, s := range []string{a.server, os.Getenv("LUNA_SERVER")} {
 		if s != "" {

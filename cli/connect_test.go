@@ -159,6 +159,12 @@ func TestCredentials(t *testing.T) {
 	expect(1, "certificate is valid for h1, not localhost", "--server", "https://localhost:"+port, "network", "list")
 	expect(1, "is the agent running on that head?", "--server", "https://127.0.0.1:1", "network", "list")
 
+	// Of several heads the first that is there is asked.
+	expect(0, answered, "--server", "https://127.0.0.1:1,https://"+first, "network", "list")
+	expect(0, "WARNING:luna:127.0.0.1:1 cannot be asked (dial tcp 127.0.0.1:1: connect: connection refused): now "+first+" is",
+		"--server", "https://127.0.0.1:1, https://"+first+",https://127.0.0.1:2", "network", "list")
+	expect(1, "is the agent running on that head?", "--server", "https://127.0.0.1:1,https://127.0.0.1:2", "network", "list")
+
 	// One credential alone, for another cluster.
 	only := store(t, t.TempDir()+"/only.pem", stranger.credential(t, "eve"))
 	expect(1, "of no cluster that the credentials are for", "--credential", only, "--server", "https://"+first, "network", "list")
@@ -198,6 +204,10 @@ func TestServerAddresses(t *testing.T) {
 		{"unix://run/luna.sock", ""},
 		{"h1", ""},
 		{"https://h1:port", ""},
+		{"https://h1,https://h2:17051", "https://h1:7051"},
+		{"https://h1,unix:///run/other.sock", ""},
+		{"unix:///run/other.sock,https://h1", ""},
+		{"https://h1,", ""},
 	} {
 		a := &app{server: tc.server, credential: file}
 		client, err := a.connect(io.Discard)

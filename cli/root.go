@@ -43,7 +43,8 @@ func Root(extra ...*cobra.Command) *cobra.Command {
 
 It has no central server: every head runs the same agent and takes any command.
 The commands talk to the agent on this machine, or to the head that --server or
-LUNA_SERVER names. The answer is on stdout, everything else on stderr.
+LUNA_SERVER names; of several, as in https://h1,https://h2, to the first that is
+there. The answer is on stdout, everything else on stderr.
 
 Where a command takes a NAME, -n NAME or --name NAME does as well. Nodes may be
 named by a hostlist, node[001-100,205], by their group, %compute, or by a tag,
