@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ exec ssh -i %s -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnown
 `
 
 // scenario: the heads go through what `make vagrant-test` has virtual machines go through, by the same
-// script. Of its two nodes, which their BMCs switch on, the first is an emulated machine.
+// script. Of its two nodes, which their BMCs switch on, the first is an emulated machine, and boots a Debian.
 func (s *servers) scenario(tree string, heads []*server) {
 	ctx, cancel := context.WithTimeout(s.Context(), 15*time.Minute)
 	defer cancel()
@@ -40,9 +41,11 @@ func (s *servers) scenario(tree string, heads []*server) {
 			return err
 		}
 		m, err := s.lab.Machine(ctx, lab.MachineConfig{Name: "vm1", MAC: nodeMAC(1)})
-		if err == nil {
-			s.Cleanup(m.Kill)
+		if err != nil {
+			return err
 		}
+		defer m.Kill()
+		_, err = m.WaitFor(ctx, regexp.MustCompile("OS-READY.*hostname="+nodeName(1)))
 		return err
 	})
 	all.Go(func() error {

@@ -16,7 +16,7 @@ const (
 	looping  = 3
 	loopRate = 100
 	// tree is where the head has an image that is no system.
-	tree = "/srv/compute"
+	tree = "/srv/fleet"
 )
 
 func nodeName(i int) string { return fmt.Sprintf("node%03d", i) }
@@ -26,7 +26,7 @@ func nodeMAC(i int) net.HardwareAddr { return net.HardwareAddr{0x52, 0x54, 0, 0,
 // upgraded: the heads get another release one by one, and nodes that boot meanwhile do not notice.
 func (s *servers) upgraded(all []*server) {
 	s.prepare(all[0])
-	s.hold("compute", len(all))
+	s.hold("fleet", len(all))
 	bin, err := site.Bin()
 	must(s, err)
 	var nodes []lab.NodeConfig
@@ -74,10 +74,10 @@ func (s *servers) prepare(h *server) {
 	for _, args := range [][]string{
 		{"network", "add", "-n", "cluster", "-N", site.Network.Addr().String(), "-P", "16"},
 		{"cluster", "makedhcp", "-N", "cluster", "-s", "10.30.128.1", "-e", "10.30.140.255"},
-		{"osimage", "add", "-n", "compute", "-p", tree},
-		{"group", "add", "-n", "compute", "-o", "compute", "-N", "cluster"},
-		{"node", "add", "-g", "compute", "-n", fmt.Sprintf("node[001-%03d]", looping)},
-		{"osimage", "pack", "compute", "--copy_boot"},
+		{"osimage", "add", "-n", "fleet", "-p", tree},
+		{"group", "add", "-n", "fleet", "-o", "fleet", "-N", "cluster"},
+		{"node", "add", "-g", "fleet", "-n", fmt.Sprintf("node[001-%03d]", looping)},
+		{"osimage", "pack", "fleet", "--copy_boot"},
 	} {
 		s.luna(h, args...)
 	}
