@@ -1,11 +1,14 @@
 package consensus
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -77,6 +80,35 @@ func TestFlood(t *testing.T) {
 		h.list.mu.Lock()
 		h.list.lines = nil
 		h.list.mu.Unlock()
+	}
+}
+
+// TestGarbageIsNotReceived: of what comes by UDP, gossip gets to see only what begins as
+// a packet of a head does.
+func TestGarbageIsNotReceived(t *testing.T) {
+	wire, err := listenGossip(&Config{Bind: netip.MustParseAddr("127.0.0.1"), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = wire.Shutdown() })
+	conn, err := net.Dial("udp", fmt.Sprint("127.0.0.1:", wire.port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	sealed := append([]byte{packetVersion}, make([]byte, packetMin-1)...)
+	for _, packet := range [][]byte{{}, {packetVersion}, sealed[:packetMin-1], make([]byte, 1400), append([]byte{12}, sealed...), sealed} {
+		if _, err := conn.Write(packet); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case got := <-wire.PacketCh():
+		if !bytes.Equal(got.Buf, sealed) || got.From.String() != conn.LocalAddr().String() {
+			t.Errorf("received %x from %s", got.Buf, got.From)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("nothing is received")
 	}
 }
 

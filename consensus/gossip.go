@@ -96,12 +96,12 @@ type gossip struct {
 func openGossip(cfg *Config, raftAddr netip.AddrPort, limit *limiter) (*gossip, error) {
 	g := &gossip{cfg: cfg, raftAddr: raftAddr, generation: cfg.Generation, members: make(map[string]Member)}
 	logger := newGossipLog(cfg.Logger, limit)
-	transport, err := listenGossip(cfg, memberlist.NetTransportConfig{Logger: logger})
+	transport, err := listenGossip(cfg)
 	if err != nil {
 		return nil, err
 	}
 	g.transport = transport
-	port := transport.GetAutoBindPort()
+	port := transport.port()
 
 	conf := memberlist.DefaultLANConfig()
 	conf.Name = cfg.Name
@@ -133,88 +133,9 @@ func openGossip(cfg *Config, raftAddr netip.AddrPort, limit *limiter) (*gossip, 
 	return g, nil
 }
 
-// listenGossip opens the same port for TCP and UDP. A free port for the one may
-// be taken for the other, then it takes another.
-func listenGossip(cfg *Config, conf memberlist.NetTransportConfig) (*gossipTransport, error) {
-	bind := cfg.Bind
-	if !bind.IsValid() {
-		bind = netip.IPv4Unspecified()
-		if cfg.Advertise.Is6() {
-			bind = netip.IPv6Unspecified()
-		}
-	}
-	conf.BindAddrs, conf.BindPort = []string{bind.String()}, cfg.GossipPort
-	for attempt := 1; ; attempt++ {
-		inner, err := memberlist.NewNetTransport(&conf)
-		if err == nil {
-			ctx, cancel := context.WithCancel(context.Background())
-			t := &gossipTransport{NetTransport: inner, ctx: ctx, cancel: cancel, open: cfg.Admit, streams: make(chan net.Conn), down: make(chan struct{})}
-			t.admitting.Go(t.admit)
-			return t, nil
-		}
-		if cfg.GossipPort != 0 || attempt == 10 {
-			return nil, fmt.Errorf("opening the gossip port %s (TCP and UDP): %w", net.JoinHostPort(bind.String(), strconv.Itoa(cfg.GossipPort)), err)
-		}
-	}
-}
-
-// gossipTransport is memberlist's transport, whose calls end with it, and which lets
-// only so many strangers in at a time: see crowd.
-type gossipTransport struct {
-	*memberlist.NetTransport
-	ctx    context.Context // the lifetime of the transport; memberlist passes none
-	cancel context.CancelFunc
-
-	strangers crowd
-	open      func(net.Conn) (verdict func(good bool))
-	streams   chan net.Conn
-	down      chan struct{} // closed when no more can come
-	ending    sync.Once
-	admitting sync.WaitGroup
-}
-
-// admit hands connections on to memberlist, which keeps each for as long as it has
-// something to say, but at most for gossipTCPTimeout.
-func (t *gossipTransport) admit() {
-	for {
-		select {
-		case conn := <-t.NetTransport.StreamCh():
-			verdict := t.open(conn)
-			if verdict == nil {
-				continue
-			}
-			leave := t.strangers.enter(conn)
-			guarded := &crowdConn{Conn: conn, leave: func() { leave(); verdict(false) }}
-			select {
-			case t.streams <- guarded:
-			case <-t.ctx.Done():
-				_ = guarded.Close()
-			}
-		case <-t.down:
-			return
-		}
-	}
-}
-
-// StreamCh implements memberlist.Transport.
-func (t *gossipTransport) StreamCh() <-chan net.Conn { return t.streams }
-
-func (t *gossipTransport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: timeout}
-	return dialer.DialContext(t.ctx, "tcp", addr.Addr)
-}
-
-func (t *gossipTransport) Shutdown() error {
-	t.cancel()
-	err := t.NetTransport.Shutdown() // which waits until admit has taken who came last
-	t.ending.Do(func() { close(t.down) })
-	t.admitting.Wait()
-	return err
-}
-
 // GossipAddr is the address at which other heads find this one in gossip.
 func (g *gossip) GossipAddr() netip.AddrPort {
-	return netip.AddrPortFrom(g.cfg.Advertise, uint16(g.transport.GetAutoBindPort()))
+	return netip.AddrPortFrom(g.cfg.Advertise, uint16(g.transport.port()))
 }
 
 // Members are all heads that this one has met since it started, itself included,
@@ -281,7 +202,7 @@ func (g *gossip) Join(ctx context.Context, addrs []string) (int, error) {
 func (g *gossip) call(ctx context.Context, addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		host, port = strings.Trim(addr, "[]"), strconv.Itoa(g.transport.GetAutoBindPort())
+		host, port = strings.Trim(addr, "[]"), strconv.Itoa(g.transport.port())
 	}
 	// memberlist would resolve names as well, but by asking DNS servers over TCP.
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
