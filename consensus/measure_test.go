@@ -31,7 +31,7 @@ var (
 	calm  = flag.Duration("calm", 10*time.Second, "count false alarms for so long, before the kills")
 	inner = flag.Int("busy", 0, "measure with this many busy goroutines in each head")
 	quick = flag.Bool("test-timing", false, "measure TestTiming instead of DefaultTiming")
-	heart = flag.Duration("heartbeat", 0, "another Heartbeat and Election, with two thirds as Lease")
+	heart = flag.Duration("heartbeat", 0, "another Heartbeat, Election and Lease")
 	probe = flag.Duration("probe", 0, "another Probe, with 0.4 as ProbeTimeout")
 )
 
@@ -250,7 +250,7 @@ func TestMeasure(t *testing.T) {
 		timing = TestTiming()
 	}
 	if *heart > 0 {
-		timing.Heartbeat, timing.Election, timing.Lease = *heart, *heart, *heart*2/3
+		timing.Heartbeat, timing.Election, timing.Lease = *heart, *heart, *heart
 	}
 	if *probe > 0 {
 		timing.Probe, timing.ProbeTimeout = *probe, *probe*2/5

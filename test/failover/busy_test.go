@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -48,6 +49,7 @@ func keepBusy(tb testing.TB, loops int) (end func()) {
 	tb.Cleanup(end)
 	for range loops {
 		loop := exec.CommandContext(ctx, "sh", "-c", "while :; do :; done")
+		loop.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also of a test that is killed
 		must(tb, loop.Start())
 		running.Go(func() { _ = loop.Wait() }) // killed
 	}

@@ -65,7 +65,7 @@ func (h *Host) Boot(ctx context.Context, tree string, shares ...string) (*Contai
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return nil, fmt.Errorf("lab: boot %s: %w", h.name, err)
 		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // G306: as they are
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("lab: boot %s: %w", h.name, err)
 		}
 	}
@@ -130,10 +130,10 @@ func (c *Container) booted(ctx context.Context) error {
 			out, _ := c.Command(ctx, "systemctl", "is-system-running", "--wait").CombinedOutput() // its word counts
 			state = strings.TrimSpace(string(out))
 		}
-		switch {
-		case state == "running":
+		switch state {
+		case "running":
 			return nil
-		case state == "degraded" || state == "maintenance":
+		case "degraded", "maintenance":
 			failed, err := c.Run(ctx, "systemctl", "--failed", "--no-legend", "--plain")
 			return errors.Join(fmt.Errorf("systemd is %s: failed: %s", state, failed), err)
 		}
