@@ -318,7 +318,7 @@ func (m *member) keepRegistered(ctx context.Context) error {
 	for {
 		changed := m.machine.Changed()
 		now := m.describe()
-		wait := time.After(10 * time.Second)
+		wait := time.After(2 * time.Second)
 		if h, ok := m.machine.View().Head(m.cfg.Name); ok && !sameHead(h, &now) {
 			_, err := m.propose(ctx, m.byItself(), inventory.UpdateHead{
 				Name: now.Name, Address: now.Address, Addresses: now.Addresses, APIPort: now.APIPort,

@@ -41,7 +41,7 @@ func holdAll(t *testing.T, labName string, checks []check) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			d := <-free
-			defer func() { free <- d }()
+			t.Cleanup(func() { free <- d }) // after what the check itself cleans up
 			d.with(t).prepare(c.nodes)
 			c.hold(d.with(t))
 		})

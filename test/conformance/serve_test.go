@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -8,12 +10,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
 	"github.com/clustervision/luna/test/lab"
 	"github.com/clustervision/luna/test/lab/bmcsim"
 	"github.com/clustervision/luna/test/lab/labtest"
+	"github.com/clustervision/luna/test/site"
 )
 
 // What is made for other servers and by other programs than luna.
@@ -175,7 +179,18 @@ func (d *desk) bmcs(addresses ...string) []*bmcsim.Sim {
 	host, err := d.lab.HostWith(d.Context(), "bmc", lab.NIC{Addresses: prefixes})
 	d.must(err)
 	d.ok("ip address add 10.31.0.253/24 dev eth0")
-	d.Cleanup(func() { _ = d.head.Command(d.Context(), "ip", "address", "del", "10.31.0.253/24", "dev", "eth0").Run() }) // with the lab at the latest
+	d.Cleanup(func() { // for the next check the head is in one network again, and knows it
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(d.Context()), time.Minute)
+		defer cancel()
+		d.must(d.head.Command(ctx, "ip", "address", "del", "10.31.0.253/24", "dev", "eth0").Run())
+		d.must(site.Until(ctx, time.Minute, "the head says that it has left network ipmi", func() error {
+			heads, err := d.head.Luna(ctx, "head", "list", "-o", "json")
+			if err == nil && strings.Contains(heads, "10.31.0.253") {
+				err = errors.New(heads)
+			}
+			return err
+		}))
+	})
 	var sims []*bmcsim.Sim
 	for _, a := range addresses {
 		sims = append(sims, bmcsim.StartOn(d, host, netip.AddrPortFrom(netip.MustParseAddr(a), 623), "ladmin", "ladmin"))
