@@ -173,8 +173,7 @@ func (a *Agent) Forwarded(ctx context.Context, data []byte) (api.Applied, error)
 		return applied, nil
 	}
 	if ctx.Err() != nil && !errors.Is(err, consensus.ErrOutcomeUnknown) {
-		// This head ends, whatever ended it: who asked finds the next leader.
-		return api.Applied{}, inventory.Errorf(inventory.KindUnavailable, "head", m.cfg.Name, "head '%s' is stopping: %v", m.cfg.Name, err)
+		return api.Applied{}, m.stopping(err) // whatever ended it
 	}
 	return api.Applied{}, m.explain(err)
 }
@@ -187,10 +186,18 @@ func (m *member) explain(err error) error {
 		return inventory.Errorf(inventory.KindUnknown, "", "", "the head that leads went away in the middle: the change may have been made or not, look before trying again (%v)", err)
 	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrNotLeader), errors.Is(err, context.DeadlineExceeded):
 		return inventory.Errorf(inventory.KindUnavailable, "", "", "no change can be made now: %s", m.undecided())
+	case errors.Is(err, consensus.ErrClosed):
+		return m.stopping(err)
 	case errors.As(err, &refusal):
 		return refusal
 	}
 	return err
+}
+
+// stopping says that this head ends and did nothing: who asked turns to another,
+// and a head that asked finds the next leader.
+func (m *member) stopping(err error) error {
+	return inventory.Errorf(inventory.KindUnavailable, "head", m.cfg.Name, "head '%s' is stopping, ask another: %v", m.cfg.Name, err)
 }
 
 // undecided says why no change can be made, as far as this head knows.
