@@ -113,9 +113,17 @@ func (a *Agent) self() (*member, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.m == nil {
-		return nil, inventory.NotFound("cluster", "general")
+		return nil, errNoMember()
 	}
 	return a.m, nil
+}
+
+// errNoMember is what a head answers before it belongs to a cluster, first of all in the
+// words of 1.2.
+func errNoMember() *inventory.Error {
+	e := inventory.NotFound("cluster", "general")
+	e.Text += "\nThis head belongs to no cluster yet: `luna cluster init` begins one here, `luna join HEAD --token TOKEN` joins it to one"
+	return e
 }
 
 // View gives the inventory as this head knows it.

@@ -231,7 +231,7 @@ func (a *Agent) Credential(_ context.Context, name string) ([]byte, error) {
 func (a *Agent) authority() (*pki.Authority, error) {
 	c, ok := a.View().Cluster()
 	if !ok {
-		return nil, inventory.NotFound("cluster", "general")
+		return nil, errNoMember()
 	}
 	return pki.LoadAuthority(c.Secrets.CACert, c.Secrets.CAKey)
 }

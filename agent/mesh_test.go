@@ -89,6 +89,9 @@ func TestOneHeadAlone(t *testing.T) {
 	if _, err := h.Client.Cluster(t.Context()); err == nil || !strings.Contains(err.Error(), "Object 'general' of type 'cluster' does not exist") {
 		t.Errorf("before init: %v", err)
 	}
+	if _, err := h.Client.Nodes(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "belongs to no cluster yet") {
+		t.Errorf("the nodes before init: %v", err)
+	}
 	agenttest.Init(t, h)
 	h.Do(t, network(1))
 	h.Stop(t)

@@ -14,11 +14,12 @@ import (
 // heads take to agree on another leader.
 const readPatience = 3 * time.Second
 
-// Fresh returns when this head has applied all that was committed before.
+// Fresh returns when this head has applied all that was committed before. One that is no
+// member refuses: that it knows of no objects says nothing of any cluster.
 func (a *Agent) Fresh(ctx context.Context) error {
 	m, err := a.self()
 	if err != nil {
-		return nil //nolint:nilerr // a head that is nobody has nothing that could be old
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
 	defer cancel()

@@ -61,7 +61,8 @@ type Backend interface {
 
 	// Fresh returns when this head has applied all that was committed anywhere
 	// before the call; what View gives then is linearizable. Where it cannot be
-	// found out, the error tells why in words.
+	// found out, the error tells why in words; an *inventory.Error is a refusal to
+	// answer at all.
 	Fresh(ctx context.Context) error
 	// ReadIndex gives the index that a head must have applied to be fresh, if
 	// this one leads.

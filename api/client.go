@@ -16,13 +16,16 @@ import (
 	"github.com/clustervision/luna/inventory"
 )
 
+// SocketBase is the Base of a client whose HTTP goes to a socket, whatever it is asked for.
+const SocketBase = "http://luna"
+
 // Client speaks to one head. Its errors are *inventory.Error, as the head sent
 // them; of KindUnavailable where the request did not get there, and of
 // KindUnknown where a change may have got there and no answer came.
 type Client struct {
 	// HTTP carries the requests: it knows the socket or the certificates.
 	HTTP *http.Client
-	// Base is "https://host:7051", or "http://luna" over a socket.
+	// Base is "https://host:7051", or [SocketBase].
 	Base string
 	// DryRun makes every change a question: what would it do?
 	DryRun bool
@@ -94,7 +97,11 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		if errors.As(err, &u) {
 			err = u.Err
 		}
-		return nil, inventory.Errorf(kindOfFailure, "", "", "cannot reach the luna agent at %s: %v", c.Base, err)
+		at := " at " + c.Base
+		if c.Base == SocketBase {
+			at = ""
+		}
+		return nil, inventory.Errorf(kindOfFailure, "", "", "cannot reach the luna agent%s: %v", at, err)
 	}
 	if why := resp.Header.Get(StaleHeader); why != "" && c.Stale != nil {
 		c.Stale(why)

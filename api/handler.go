@@ -145,7 +145,14 @@ func Handler(b Backend, version string, who func(*http.Request) Caller) http.Han
 			ctx = context.WithValue(ctx, dryRunKey{}, true)
 		}
 		if reads(r) {
-			if err := b.Fresh(ctx); err != nil {
+			switch err := b.Fresh(ctx).(type) { //nolint:errorlint // a refusal that is the reason of something else is none
+			case nil:
+			case *inventory.Error:
+				if r.Method == http.MethodGet { // a change that is tried is refused for its own reasons
+					writeError(w, err)
+					return
+				}
+			default:
 				w.Header().Set(StaleHeader, oneLine(err.Error()))
 			}
 		} else {

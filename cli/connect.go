@@ -41,7 +41,7 @@ func (a *app) connect(stderr io.Writer) (*api.Client, error) {
 		t.http.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}
-		client.Base = "http://localhost"
+		client.Base = api.SocketBase
 		return client, nil
 	}
 	creds, err := a.credentials(stderr)
@@ -105,6 +105,9 @@ func (a *app) serverName() string {
 		if s != "" {
 			return s
 		}
+	}
+	if socket := os.Getenv("LUNA_SOCKET"); socket != "" { // as it was set for the agent
+		return "unix://" + socket
 	}
 	return DefaultServer
 }

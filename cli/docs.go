@@ -107,6 +107,7 @@ type fact struct{ name, meaning string }
 func variables() []fact {
 	return []fact{
 		{"LUNA_SERVER", "the head to talk to, where --server does not name one"},
+		{"LUNA_SOCKET", "the socket of the agent on this machine, where neither names a head"},
 		{"LUNA_CREDENTIAL", "the file with the credential for https, where --credential does not name one"},
 		{"EDITOR", "the editor for scripts and comments, with its arguments; else vi"},
 		{"NO_COLOR", "if set, differences are printed without colour"},

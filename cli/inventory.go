@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -73,9 +72,15 @@ tells more and stops instead.`,
 // ansibleList makes the whole inventory.
 func ansibleList(ctx context.Context, s *session) (ansibleInventory, error) {
 	nodes, err := s.Nodes(ctx, "")
-	groups, errGroups := s.Groups(ctx)
-	images, errImages := s.OSImages(ctx)
-	if err := errors.Join(err, errGroups, errImages); err != nil {
+	if err != nil {
+		return nil, err
+	}
+	groups, err := s.Groups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	images, err := s.OSImages(ctx)
+	if err != nil {
 		return nil, err
 	}
 	hostvars := map[string]map[string]any{}

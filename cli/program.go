@@ -16,7 +16,7 @@ import (
 // command, and all below it completes its words.
 func (a *app) program(c *cobra.Command) *cobra.Command {
 	p := c.PersistentFlags()
-	p.StringVar(&a.server, "server", "", "the head to talk to: unix:///PATH or https://HOST[:7051],... (default $LUNA_SERVER, or "+DefaultServer+")")
+	p.StringVar(&a.server, "server", "", "the head to talk to: unix:///PATH or https://HOST[:7051],... (default $LUNA_SERVER, or $LUNA_SOCKET, or "+DefaultServer+")")
 	p.StringVar(&a.credential, "credential", "", "file with an admin credential for https (default $LUNA_CREDENTIAL, or all of ~/.luna/*.pem and /etc/luna/admin.pem)")
 	p.DurationVar(&a.timeout, "timeout", 30*time.Second, "how long to wait for each answer; 0 waits for ever")
 	p.BoolVar(&a.dryRun, "dry-run", false, "change nothing, and tell what would change")

@@ -18,7 +18,7 @@ import (
 )
 
 // DefaultServer is the head that the commands talk to unless --server or
-// LUNA_SERVER name another: the one on this machine.
+// LUNA_SERVER name another, or LUNA_SOCKET the socket: the one on this machine.
 const DefaultServer = "unix:///run/luna/luna.sock"
 
 // app is what all commands of one tree share: the options that stand for every

@@ -118,7 +118,7 @@ func Client(socket string) *api.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}
-	return &api.Client{Base: "http://luna", HTTP: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+	return &api.Client{Base: api.SocketBase, HTTP: &http.Client{Transport: &http.Transport{DialContext: dial}}}
 }
 
 // Logger shows what agents say where the test fails or -v is given.
