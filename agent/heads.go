@@ -111,7 +111,9 @@ func (a *Agent) Heads(ctx context.Context) ([]api.Head, error) {
 				}
 			}
 		}
-		w.Networks = append(w.Networks, answersOn(inv, h)...)
+		if w.State == string(consensus.Alive) { // of a dead one only the next leader takes the duty
+			w.Networks = append(w.Networks, answersOn(inv, h)...)
+		}
 		heads = append(heads, w)
 	}
 	return heads, nil
@@ -194,7 +196,7 @@ func (m *member) quorum() string {
 		case !ok:
 			away = append(away, s.Name+" not seen since this head started")
 		case p.State != consensus.Alive:
-			away = append(away, fmt.Sprintf("%s since %s", s.Name, p.Since.Format("15:04:05")))
+			away = append(away, fmt.Sprintf("%s since %s", s.Name, clock(p.Since)))
 		}
 	}
 	if len(away) == 0 {

@@ -50,10 +50,11 @@ type member struct {
 	packing sync.Mutex // one image at a time: packing takes every CPU
 	tracked sync.Map   // SHA-256 by info hash, of what this head seeds or fetches
 
-	opened    atomic.Bool  // peer is set
-	opening   atomic.Int64 // services for nodes that were not tried yet
-	transfers atomic.Int64 // requests of nodes for files that are being answered
-	removed   atomic.Bool  // while it was away, as other heads say
+	opened    atomic.Bool            // peer is set
+	opening   atomic.Int64           // services for nodes that were not tried yet
+	transfers atomic.Int64           // requests of nodes for files that are being answered
+	removed   atomic.Bool            // while it was away, as other heads say
+	successor atomic.Pointer[string] // a head of a later generation, seen at any time
 	pulse     pulse
 	keeper    atomic.Pointer[timekeeper] // while this head leads
 
@@ -169,12 +170,16 @@ func (m *member) authorize(c *x509.Certificate) error {
 	return nil
 }
 
-// superseded tells whether the cluster went on without this head.
+// superseded tells whether the cluster went on without this head. That stays true when
+// those that went on are away.
 func (m *member) superseded() error {
 	for _, p := range m.peer.Members() {
 		if p.State == consensus.Alive && p.Generation > m.id.Generation {
-			return fmt.Errorf("the cluster was recovered or restored on head '%s' without this head, whose state is of before: it serves nobody; stop its agent, empty %s, and join anew", p.Name, m.cfg.DataDir)
+			m.successor.CompareAndSwap(nil, &p.Name)
 		}
+	}
+	if by := m.successor.Load(); by != nil {
+		return fmt.Errorf("the cluster was recovered or restored on head '%s' without this head, whose state is of before: it serves nobody; stop its agent, empty %s, and join anew", *by, m.cfg.DataDir)
 	}
 	return nil
 }

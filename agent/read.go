@@ -23,7 +23,13 @@ func (a *Agent) Fresh(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
 	defer cancel()
+	old := func(ago time.Duration, why error) error {
+		return fmt.Errorf("this is what head '%s' knew at %s, and may be old: %w", m.cfg.Name, clock(time.Now().Add(-ago)), why)
+	}
 	for {
+		if err := m.outside(); err != nil {
+			return old(m.standing().unsure, err)
+		}
 		leader := m.peer.LeaderChanged()
 		index, err := m.readIndex(ctx)
 		if err == nil {
@@ -33,12 +39,10 @@ func (a *Agent) Fresh(ctx context.Context) error {
 			return nil
 		}
 		if errors.Is(err, errDisk) {
-			since := time.Now().Add(-m.standing().unsure).Format("15:04:05")
-			return fmt.Errorf("this is what head '%s' knew at %s, and may be old: %w", m.cfg.Name, since, err)
+			return old(m.standing().unsure, err)
 		}
 		if away := m.peer.LastContact(); ctx.Err() != nil || away > cutOff {
-			since := time.Now().Add(-away).Format("15:04:05")
-			return fmt.Errorf("this is what head '%s' knew at %s, and may be old: %s", m.cfg.Name, since, m.quorum())
+			return old(away, errors.New(m.quorum()))
 		}
 		select {
 		case <-leader:
@@ -46,6 +50,15 @@ func (a *Agent) Fresh(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// clock writes a moment as people say it: the time of day, with the day where that was
+// not today.
+func clock(t time.Time) string {
+	if now := time.Now(); t.YearDay() != now.YearDay() || t.Year() != now.Year() {
+		return t.Format("2006-01-02 15:04:05")
+	}
+	return t.Format("15:04:05")
 }
 
 // fresh waits until this head has applied all that was committed before.

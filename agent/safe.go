@@ -176,8 +176,16 @@ func (a *Agent) Status(ctx context.Context) (api.ClusterStatus, error) {
 		if h.Leader {
 			s.Leader = h.Name
 		}
-		if h.State == string(consensus.Failed) {
-			s.Warnings = append(s.Warnings, fmt.Sprintf("%s: does not answer since %s", h.Name, h.Since.Local().Format("2006-01-02 15:04:05")))
+		since := h.Since.Local().Format("2006-01-02 15:04:05")
+		switch {
+		case h.State == string(consensus.Failed) && h.Since.IsZero():
+			s.Warnings = append(s.Warnings, fmt.Sprintf("%s: has not answered since the agent of %s started", h.Name, m.cfg.Name))
+		case h.State == string(consensus.Failed):
+			s.Warnings = append(s.Warnings, fmt.Sprintf("%s: does not answer since %s", h.Name, since))
+		case h.State == string(consensus.Left):
+			s.Warnings = append(s.Warnings, fmt.Sprintf("%s: its agent was stopped at %s, and its vote still counts", h.Name, since))
+		case h.CutOff > 0:
+			s.Warnings = append(s.Warnings, fmt.Sprintf("%s: hears of no head that leads for %.0f s: it changes nothing, and goes on booting the nodes that it knows", h.Name, h.CutOff))
 		}
 		for _, w := range h.Warnings {
 			s.Warnings = append(s.Warnings, h.Name+": "+w)

@@ -162,19 +162,20 @@ func (m *member) keepSure(ctx context.Context) {
 	}
 }
 
-// keepAsking finds out whether this head, which hears of no leader, was removed
-// while it was away: nobody tells it.
+// keepAsking says, once, that this head is outside of the cluster. Where it hears of no
+// leader it asks the others whether it was removed: nobody tells it.
 func (m *member) keepAsking(ctx context.Context) {
 	for pause(ctx, cutOff) {
-		if !m.standing().cutOff {
-			continue
-		}
-		for h := range m.machine.View().Heads() {
-			if h.Name != m.cfg.Name && m.live(h.Name) && m.removedBy(ctx, h) {
-				m.removed.Store(true)
-				m.log.Error("this head was removed from the cluster while it was away, and serves nobody", "told by", h.Name)
-				return
+		if m.standing().cutOff {
+			for h := range m.machine.View().Heads() {
+				if h.Name != m.cfg.Name && m.live(h.Name) && m.removedBy(ctx, h) {
+					m.removed.Store(true)
+				}
 			}
+		}
+		if err := m.outside(); err != nil {
+			m.log.Error(err.Error())
+			return
 		}
 	}
 }

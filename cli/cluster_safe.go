@@ -126,7 +126,13 @@ func statusText(s api.ClusterStatus) string {
 	section("Heads", heads)
 	duties := &table{header: []string{"Duty", "On", "Holder"}}
 	for _, d := range s.Duties {
-		duties.add(d.Duty, d.On, cmp.Or(d.Holder, "NOBODY"))
+		holder := cmp.Or(d.Holder, "NOBODY")
+		for _, h := range s.Heads {
+			if h.Name == d.Holder && h.State != "alive" { // and no head leads that could name another
+				holder += ", " + headState(h)
+			}
+		}
+		duties.add(d.Duty, d.On, holder)
 	}
 	section("Duties", duties)
 	images := &table{header: []string{"Osimage", "Version", "Held by", "Missing on"}}
