@@ -49,6 +49,9 @@ var _ api.Backend = (*Agent)(nil)
 // not help. The error's text says what to do.
 var ErrDamaged = errors.New("the data of this head is damaged")
 
+// ErrMismatch says that the configuration is not that of the head whose data there is.
+var ErrMismatch = errors.New("the configuration does not fit the data of this head")
+
 // damaged says what to do about an error of the data directory, and passes on all
 // others.
 func damaged(cfg Config, err error) error {
@@ -79,8 +82,14 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, damaged(cfg, err)
 	}
-	if id != nil && id.Name != cfg.Name {
-		return nil, fmt.Errorf("%s belongs to head '%s', but this agent is to be '%s': set name to '%s', or use an empty data-dir", cfg.DataDir, id.Name, cfg.Name, id.Name)
+	switch {
+	case id == nil:
+	case id.Name != cfg.Name:
+		return nil, fmt.Errorf("%w: %s belongs to head '%s', but this agent is to be '%s': set name to '%s', or use an empty data-dir", ErrMismatch, cfg.DataDir, id.Name, cfg.Name, id.Name)
+	case id.Witness && !cfg.Witness:
+		return nil, fmt.Errorf("%w: head '%s' is a witness of its cluster: set witness to true; to make it serve nodes, let it leave and join anew", ErrMismatch, id.Name)
+	case cfg.Witness && !id.Witness:
+		return nil, fmt.Errorf("%w: head '%s' is not a witness of its cluster: set witness to false; to make it one, let it leave and join anew", ErrMismatch, id.Name)
 	}
 	if a.socket, err = listenSocket(cfg.Socket); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -18,7 +19,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/clustervision/luna/api"
-	"github.com/clustervision/luna/consensus"
 	"github.com/clustervision/luna/fsm"
 	"github.com/clustervision/luna/inventory"
 	"github.com/clustervision/luna/pki"
@@ -125,6 +125,9 @@ func (a *Agent) Restore(ctx context.Context, backup []byte) (api.RestoreReply, e
 	if m, err := a.self(); err == nil {
 		return refused("this head is already a member, of cluster %s: restore on a fresh one, or `luna leave` first", m.id.Cluster)
 	}
+	if a.cfg.Witness {
+		return refused("head '%s' is to be a witness, and cannot be the only one: restore on another, and let it join", a.cfg.Name)
+	}
 	header, snapshot, inv, err := readBackup(backup)
 	if err != nil {
 		return api.RestoreReply{}, inventory.Errorf(inventory.KindInvalid, "cluster", "general", "%v", err)
@@ -198,6 +201,11 @@ func (a *Agent) restoreAddress(inv *inventory.Inventory, c *inventory.Cluster) n
 	return firstAddress(c.FrontendAddress)
 }
 
+// recoverPatience is how long the heads get to show that they can decide, before this
+// one goes on without the others: longer than an election, and than a head that was just
+// started needs to hear of the one that leads.
+const recoverPatience = 4 * time.Second
+
 // Recover goes on with this head alone, where the others are lost for good.
 func (a *Agent) Recover(ctx context.Context, by inventory.Asker) error {
 	a.becoming.Lock()
@@ -206,11 +214,8 @@ func (a *Agent) Recover(ctx context.Context, by inventory.Asker) error {
 	if err != nil {
 		return err
 	}
-	if m.fresh(ctx) == nil {
-		return inventory.Errorf(inventory.KindRefused, "cluster", "general", "the heads can decide: nothing needs to be recovered; `luna head remove` takes out a head that is lost")
-	}
-	if m.cfg.Witness {
-		return inventory.Errorf(inventory.KindRefused, "head", m.cfg.Name, "this head is a witness, and cannot be the only one: recover on another")
+	if err := m.mayRecover(ctx); err != nil {
+		return err
 	}
 	c, ok := m.machine.View().Cluster()
 	if !ok {
@@ -221,6 +226,9 @@ func (a *Agent) Recover(ctx context.Context, by inventory.Asker) error {
 	ends := m.end(func() (*member, error) {
 		next, err := a.recovered(m, c.Generation+1)
 		done <- err
+		if next == nil {
+			return nil, err // the agent ends; the next one goes on from there
+		}
 		return next, nil //nolint:nilerr // it is told to the one who asked
 	})
 	if !ends {
@@ -244,20 +252,47 @@ func (a *Agent) Recover(ctx context.Context, by inventory.Asker) error {
 	})
 }
 
-// recovered gives this head as the only voter, one generation later. Where that
-// fails it is what it was.
+// mayRecover refuses what would make a second cluster of one that can still decide,
+// and what cannot succeed.
+func (m *member) mayRecover(ctx context.Context) error {
+	refused := func(format string, args ...any) error {
+		return inventory.Errorf(inventory.KindRefused, "cluster", "general", format, args...)
+	}
+	if err := m.outside(); err != nil {
+		return refused("%v", err)
+	}
+	if m.cfg.Witness {
+		return refused("head '%s' is a witness, and cannot be the only one: recover on another", m.cfg.Name)
+	}
+	trying, cancel := context.WithTimeout(ctx, recoverPatience)
+	defer cancel()
+	for ok := true; ok; ok = pause(trying, 200*time.Millisecond) {
+		if _, err := m.readIndex(trying); err == nil {
+			return refused("the heads can decide: nothing needs to be recovered; `luna head remove` takes out a head that is lost")
+		}
+	}
+	switch disk := m.peer.DiskError(); {
+	case ctx.Err() != nil:
+		return inventory.Errorf(inventory.KindUnavailable, "head", m.cfg.Name, "nothing was done: %v", context.Cause(ctx))
+	case disk != nil:
+		return refused("head '%s' cannot keep what it would decide alone: %v", m.cfg.Name, disk)
+	case !m.tooFew():
+		return refused("a majority of the voters is there (%s), and may yet agree: stop the agents of those that are to be lost, or mend the network between them", inventory.CompressHostlist(m.present()))
+	}
+	return nil
+}
+
+// recovered gives this head as the only voter, one generation later. Where that cannot
+// begin it is what it was; where it cannot be finished it is nobody, and begins again
+// where it was with the next start of the agent.
 func (a *Agent) recovered(old *member, generation uint64) (*member, error) {
 	id := *old.id
-	failure := consensus.Recover(old.consensusConfig(), fsm.New())
-	if failure == nil {
-		id.Generation, id.Adopt = generation, &adoption{}
-		failure = id.save(a.cfg.DataDir)
+	id.Generation, id.Adopt = generation, &adoption{Alone: true}
+	if failure := id.save(a.cfg.DataDir); failure != nil {
+		was, err := newMember(a.cfg, old.id)
+		return was, errors.Join(failure, err)
 	}
-	next, err := newMember(a.cfg, &id)
-	if err != nil {
-		return nil, err
-	}
-	return next, failure
+	return newMember(a.cfg, &id)
 }
 
 // awaitSelf waits until this head is a member.

@@ -124,7 +124,7 @@ func (k *timekeeper) untilEnd(inv *inventory.Inventory, ends []time.Time) time.D
 // tell puts an Advance into the log as this leader, once: another leader counts
 // for itself.
 func (k *timekeeper) tell(ctx context.Context, c inventory.Advance) {
-	data, err := inventory.Envelope{Version: k.format(c), At: time.Now().UTC(), Asker: k.byItself(), Command: c}.Encode()
+	data, err := inventory.Envelope{Version: k.machine.View().Format(), At: time.Now().UTC(), Asker: k.byItself(), Command: c}.Encode()
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()

@@ -1,9 +1,6 @@
 package agent_test
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -12,25 +9,15 @@ import (
 	"github.com/clustervision/luna/agent/agenttest"
 	"github.com/clustervision/luna/api"
 	"github.com/clustervision/luna/inventory"
-	"github.com/clustervision/luna/pki"
 )
 
 // admits asks the head's API with a credential.
 func admits(t *testing.T, h *agenttest.Head, credential string) (bool, error) {
 	t.Helper()
-	c, ok := h.View().Cluster()
-	if !ok {
+	if _, ok := h.View().Cluster(); !ok {
 		return false, nil
 	}
-	pair, err := tls.X509KeyPair([]byte(credential), []byte(credential))
-	noError(t, err)
-	ca, err := pki.ParseCert([]byte(c.Secrets.CACert))
-	noError(t, err)
-	pool := x509.NewCertPool()
-	pool.AddCert(ca)
-	conf := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool, Certificates: []tls.Certificate{pair}, ServerName: h.Name}
-	client := &api.Client{Base: "https://" + h.API(), HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: conf}}}
-	_, err = client.Cluster(t.Context())
+	_, err := byTLS(t, h, credential).Cluster(t.Context())
 	return err == nil, err
 }
 

@@ -238,7 +238,7 @@ func TestWitness(t *testing.T) {
 			t.Errorf("%s: %v", name, s.Reasons)
 		}
 	}
-	refused(t, "recover on a witness", w.Client.Recover(t.Context()), "nothing needs to be recovered")
+	refused(t, "recover on a witness", w.Client.Recover(t.Context()), "is a witness")
 
 	leader, others := leaderOf(t, heads)
 	leader.Kill(t)

@@ -222,15 +222,6 @@ func (m *member) lease(ctx context.Context, network string, mac inventory.MAC) (
 	return l.Addr, leaseTime, err
 }
 
-// live tells whether a head is alive as gossip sees it.
-func (m *member) live(head string) bool { return m.alive()[head] }
-
-// serving tells whether nodes are to be sent to a head.
-func (m *member) serving(head string) bool {
-	h, ok := m.machine.View().Head(head)
-	return ok && !h.Drained && !h.Witness && m.live(head)
-}
-
 // counted counts the requests for files that are being answered: a head that is
 // drained waits for them. And it vouches for nodes.
 func (m *member) counted(h http.Handler) http.Handler {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -26,6 +25,12 @@ const (
 	// strangers is how many connections, to all ports, may be open whose other side has
 	// not shown yet what it wants. It bounds the memory that silent ones take.
 	strangers = 1024
+	// strangersOfOne is how many of these may be of one source, so that none keeps all
+	// others out.
+	strangersOfOne = strangers / 4
+	// showWithin is how long a stranger has to show that: as long as a head that joins,
+	// which has no certificate before it is admitted, may need.
+	showWithin = 30 * time.Second
 	// sources is how many sources of failures are remembered, the last ones.
 	sources = 4096
 	// resetsPerSecond is how many connections are turned away in a second, at all ports,
@@ -41,11 +46,14 @@ const (
 // each or all the same. A source with too many of them is turned away before anything of
 // what it says is read. Heads and this machine itself are always let in.
 type guard struct {
-	exempt    func(netip.Addr) bool // from the rules
-	log       *slog.Logger
-	failures  *lru.Cache[netip.Addr, *failures]
-	resets    *rate.Limiter
-	strangers atomic.Int64
+	exempt   func(netip.Addr) bool // from the rules
+	log      *slog.Logger
+	failures *lru.Cache[netip.Addr, *failures]
+	resets   *rate.Limiter
+
+	mu        sync.Mutex
+	strangers int                // of all sources
+	from      map[netip.Addr]int // strangers of each source that has some
 }
 
 // failures are those of one source.
@@ -59,18 +67,22 @@ func newGuard(exempt func(netip.Addr) bool, log *slog.Logger) (*guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remember sources of failures: %w", err)
 	}
-	return &guard{exempt: exempt, log: log, failures: cache, resets: rate.NewLimiter(resetsPerSecond, resetsAtOnce)}, nil
+	return &guard{
+		exempt: exempt, log: log, failures: cache, resets: rate.NewLimiter(resetsPerSecond, resetsAtOnce),
+		from: map[netip.Addr]int{},
+	}, nil
 }
 
 // admit looks at a connection that was accepted. It is nil where that was turned away,
 // which closes it. Else it must be told, once or more, of which the first counts, whether
-// the other side has shown that it belongs here.
+// the other side has shown that it belongs here; where it is not told in time, the
+// connection has come to nothing and is closed.
 func (g *guard) admit(c net.Conn) (verdict func(good bool)) {
 	from := sourceOf(c)
 	if !from.IsValid() || g.exempt(from) {
 		return func(bool) {}
 	}
-	if f, ok := g.failures.Get(from); g.strangers.Load() >= strangers || ok && f.left.Tokens() < 1 {
+	if f, ok := g.failures.Get(from); ok && f.left.Tokens() < 1 || !g.meet(from) {
 		if tcp, ok := c.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0) // no last words, and nothing of it stays in the kernel
 		}
@@ -78,15 +90,47 @@ func (g *guard) admit(c net.Conn) (verdict func(good bool)) {
 		time.Sleep(g.resets.Reserve().Delay()) // some milliseconds at most: a port has one reset at a time
 		return nil
 	}
-	g.strangers.Add(1)
 	var once sync.Once
-	return func(good bool) {
+	settle := func(good bool) (first bool) {
 		once.Do(func() {
-			g.strangers.Add(-1)
+			first = true
+			g.part(from)
 			if !good {
 				g.failed(from)
 			}
 		})
+		return first
+	}
+	late := time.AfterFunc(showWithin, func() {
+		if settle(false) {
+			_ = c.Close()
+		}
+	})
+	return func(good bool) {
+		late.Stop()
+		settle(good)
+	}
+}
+
+// meet counts a stranger, unless there are too many.
+func (g *guard) meet(from netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.strangers >= strangers || g.from[from] >= strangersOfOne {
+		return false
+	}
+	g.strangers++
+	g.from[from]++
+	return true
+}
+
+// part counts one that is a stranger no more.
+func (g *guard) part(from netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.strangers--
+	if g.from[from]--; g.from[from] == 0 {
+		delete(g.from, from)
 	}
 }
 

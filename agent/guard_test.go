@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -98,7 +99,7 @@ func TestGuardTurnsAwayWhoFails(t *testing.T) {
 func TestGuardLetsInWhoSucceeds(t *testing.T) {
 	g := guardFor(t)
 	var verdicts []func(bool)
-	for i := range strangers - 1 { // all at the same time
+	for i := range strangersOfOne { // all at the same time
 		verdict := g.admit(&caller{from: "10.0.0.1"})
 		if verdict == nil {
 			t.Fatalf("turned away after %d", i)
@@ -114,16 +115,47 @@ func TestGuardLetsInWhoSucceeds(t *testing.T) {
 }
 
 func TestGuardBoundsStrangers(t *testing.T) {
-	g := guardFor(t, "10.0.0.9")
-	for range strangers {
-		g.admit(&caller{from: "10.0.0.1"})
-	}
-	if come(g, "10.0.0.2", true) {
-		t.Error("one more is let in")
-	}
-	if !come(g, "10.0.0.9", true) {
-		t.Error("a head is turned away")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		g := guardFor(t, "10.0.0.9")
+		var open []*caller
+		for i := range strangers {
+			c := &caller{from: fmt.Sprintf("10.0.0.%d", 100+i%4)}
+			g.admit(c)
+			open = append(open, c)
+		}
+		if come(g, "10.0.0.2", true) {
+			t.Error("one more is let in")
+		}
+		if !come(g, "10.0.0.9", true) {
+			t.Error("a head is turned away")
+		}
+		time.Sleep(showWithin)
+		synctest.Wait()
+		for _, c := range open {
+			if !c.closed {
+				t.Fatal("who shows nothing stays")
+			}
+		}
+		if !come(g, "10.0.0.2", true) || come(g, "10.0.0.100", true) {
+			t.Error("when they are gone, not the others are let in, or they are")
+		}
+	})
+}
+
+// TestGuardBoundsStrangersOfOne: who opens connections and says nothing keeps nobody else out.
+func TestGuardBoundsStrangersOfOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := guardFor(t)
+		for range strangersOfOne {
+			g.admit(&caller{from: "10.0.0.1"})
+		}
+		if come(g, "10.0.0.1", true) {
+			t.Error("one more of the same is let in")
+		}
+		if !come(g, "10.0.0.2", true) {
+			t.Error("another one is turned away")
+		}
+	})
 }
 
 // TestGuardOfHTTP: a server is sent garbage until it resets connections before it says

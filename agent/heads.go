@@ -2,11 +2,9 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -145,68 +143,6 @@ func (a *Agent) Progress(ctx context.Context, _ []string) map[string]api.Progres
 		}
 	}
 	return all
-}
-
-// voters names the heads that have a vote, as far as this one knows.
-func (m *member) voters() []string {
-	names := []string{}
-	servers, err := m.peer.Servers()
-	if err != nil {
-		return names
-	}
-	for _, s := range servers {
-		if s.Voter {
-			names = append(names, s.Name)
-		}
-	}
-	return names
-}
-
-// countVoters counts the heads that have a vote, and those of them that are there.
-func (m *member) countVoters() (voters, there int) {
-	alive := m.alive()
-	for _, name := range m.voters() {
-		voters++
-		if alive[name] {
-			there++
-		}
-	}
-	return voters, there
-}
-
-// quorum says how many heads are away, and which, since when.
-func (m *member) quorum() string {
-	servers, err := m.peer.Servers()
-	if err != nil {
-		return err.Error()
-	}
-	members := map[string]consensus.Member{}
-	for _, p := range m.peer.Members() {
-		members[p.Name] = p
-	}
-	voters := 0
-	var away []string
-	for _, s := range servers {
-		if !s.Voter {
-			continue
-		}
-		voters++
-		switch p, ok := members[s.Name]; {
-		case s.Name == m.cfg.Name:
-		case !ok:
-			away = append(away, s.Name+" not seen since this head started")
-		case p.State != consensus.Alive:
-			away = append(away, fmt.Sprintf("%s since %s", s.Name, clock(p.Since)))
-		}
-	}
-	if len(away) == 0 {
-		return fmt.Sprintf("the %d heads have not agreed on a leader: try again in a few seconds", voters)
-	}
-	text := fmt.Sprintf("%d of %d heads unreachable: %s", len(away), voters, strings.Join(away, ", "))
-	if 2*(voters-len(away)) > voters {
-		return text + "; the others are choosing a leader: try again in a few seconds"
-	}
-	return text + "; nodes that are known go on booting; if these heads will never come back, see `luna cluster recover --help`"
 }
 
 // warnings is what is wrong on this head now, in words, by what it is about.

@@ -79,10 +79,10 @@ func checkWait(head string, wait time.Duration) error {
 	return nil
 }
 
-// othersServe tells whether a head beside that one is there to serve nodes.
+// othersServe tells whether a head beside that one is there to take over from it.
 func (m *member) othersServe(name string) bool {
 	for h := range m.machine.View().Heads() {
-		if h.Name != name && m.serving(h.Name) {
+		if h.Name != name && m.able(h.Name) {
 			return true
 		}
 	}
@@ -160,18 +160,10 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// otherVoters tells whether a voter beside that one is there, not drained.
+// otherVoters tells whether a voter beside that one could lead: not a witness, and not
+// drained.
 func (m *member) otherVoters(name string) bool {
-	servers, err := m.peer.Servers()
-	if err != nil {
-		return false
-	}
-	for _, s := range servers {
-		if s.Voter && s.Name != name && m.serving(s.Name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(m.voters(), func(voter string) bool { return voter != name && m.able(voter) })
 }
 
 // statusOf asks a head how it is; this one too.
@@ -212,6 +204,10 @@ func (a *Agent) Leave(ctx context.Context, by inventory.Asker, name string, r ap
 		return err
 	}
 	m.waitUncounted(ctx)
+	gone := api.JobEvent{Phase: api.JobDone, Message: fmt.Sprintf("head '%s' has left the cluster; it may join again with a new token", name)}
+	if by.From != a.cfg.Name {
+		progress(gone) // what it would be told by later ends with the member
+	}
 	m.end(func() (*member, error) {
 		a.log.Info("this head has left the cluster")
 		return nil, a.forget()
@@ -219,7 +215,7 @@ func (a *Agent) Leave(ctx context.Context, by inventory.Asker, name string, r ap
 	if err := a.gone(ctx); err != nil {
 		return err
 	}
-	progress(api.JobEvent{Phase: api.JobDone, Message: fmt.Sprintf("head '%s' has left the cluster; it may join again with a new token", name)})
+	progress(gone)
 	return nil
 }
 
@@ -264,14 +260,18 @@ func (a *Agent) gone(ctx context.Context) error {
 	}
 }
 
-// forget removes what made this head a member. The artifacts stay: whoever joins
-// again need not fetch them.
+// forget removes what made this head a member, its identity first: a head with an
+// identity and no state would take itself for a member. The artifacts stay: whoever
+// joins again need not fetch them.
 func (a *Agent) forget() error {
-	var errs []error
-	for _, what := range []string{"identity.json", "join.key", "raft"} {
-		errs = append(errs, os.RemoveAll(filepath.Join(a.cfg.DataDir, what)))
+	err := os.Remove(identityPath(a.cfg.DataDir))
+	if err == nil {
+		err = syncDir(a.cfg.DataDir)
 	}
-	if err := errors.Join(errs...); err != nil {
+	for _, what := range []string{"join.key", "raft"} {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(a.cfg.DataDir, what)))
+	}
+	if err != nil {
 		return fmt.Errorf("forget the cluster that this head has left: %w", err)
 	}
 	return nil
@@ -318,7 +318,11 @@ func (a *Agent) ReplaceHead(ctx context.Context, by inventory.Asker, name string
 	if err := a.RemoveHead(ctx, by, name, r.Force); err != nil {
 		return api.InviteReply{}, err
 	}
-	return a.Invite(ctx, by, api.InviteRequest{TTL: r.TTL})
+	reply, err := a.Invite(ctx, by, api.InviteRequest{TTL: r.TTL})
+	if err != nil {
+		return reply, inventory.Errorf(inventory.AsError(err).Kind, "head", name, "head '%s' is removed, but there is no token for the one in its place yet (%v): make it with `luna head invite`", name, err)
+	}
+	return reply, nil
 }
 
 // tokenLife is how long a join token is good.
@@ -336,7 +340,7 @@ func (m *member) mayGo(h *inventory.Head, force bool) error {
 	if force {
 		return nil
 	}
-	costs := slices.Concat(m.quorumWithout(h.Name, true), m.imagesOnlyOn(h))
+	costs := slices.Concat(m.quorumWithout(h.Name, true), m.imagesOnlyOn(h, m.live))
 	switch {
 	case !m.live(h.Name):
 		return m.lostFor(h, costs)

@@ -35,6 +35,9 @@ type identity struct {
 	// Init is the cluster that this head is to begin. It is proposed again after a
 	// crash until it is in the inventory.
 	Init *inventory.InitCluster `json:"init,omitempty"`
+	// Witness tells that the cluster knows this head as one: what it does must not
+	// change by a line of its configuration.
+	Witness bool `json:"witness,omitempty"`
 	// Generation is that of the cluster that this head belongs to: see
 	// inventory.Cluster.
 	Generation uint64 `json:"generation,omitempty"`
@@ -50,6 +53,9 @@ type adoption struct {
 	// Backup is the file of the state to begin with, in DataDir; "" goes on with
 	// what the head has.
 	Backup string `json:"backup,omitempty"`
+	// Alone takes the votes of all others, before anything else is done: whatever
+	// ends the agent in between, the next one begins with that again.
+	Alone bool `json:"alone,omitempty"`
 }
 
 func identityPath(dir string) string { return filepath.Join(dir, "identity.json") }
@@ -97,7 +103,7 @@ func (id *identity) check(dir string) error {
 		return fmt.Errorf("%s: %w: its address, its cluster or a key is missing", identityPath(dir), errBadIdentity)
 	}
 	store := filepath.Join(dir, "raft", "raft.db")
-	if st, err := os.Stat(store); id.Init == nil && id.Adopt == nil && (errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() == 0) {
+	if st, err := os.Stat(store); id.Init == nil && (id.Adopt == nil || id.Adopt.Alone) && (errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() == 0) {
 		return &consensus.DamagedError{Path: store, Reason: "it is missing or empty, and this head was a member"}
 	}
 	return nil
@@ -131,7 +137,12 @@ func writeFile(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes what was renamed or removed in a directory last.
+func syncDir(path string) error {
+	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -9,11 +9,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -43,6 +45,9 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest) (api.InitReply, err
 			return a.initAgain(ctx, m, c, r)
 		}
 		return api.InitReply{}, inventory.Errorf(inventory.KindUnavailable, "cluster", "general", "this head is a member of a cluster whose state it does not have yet: %s", m.quorum())
+	}
+	if a.cfg.Witness {
+		return api.InitReply{}, inventory.Errorf(inventory.KindRefused, "head", a.cfg.Name, "head '%s' is to be a witness, and cannot be the only one: begin the cluster on another, and let it join", a.cfg.Name)
 	}
 	cluster, err := newCluster(r, a.cfg.HTTPPort)
 	if err != nil {
@@ -190,6 +195,9 @@ func firstAddress(frontend netip.Addr) netip.Addr {
 
 // enter opens what a member needs, keeps the identity, and lets Run take over.
 func (a *Agent) enter(id *identity) (*member, error) {
+	if err := a.setAside(); err != nil {
+		return nil, err
+	}
 	m, err := newMember(a.cfg, id)
 	if err != nil {
 		return nil, inventory.Errorf(inventory.KindRefused, "head", a.cfg.Name, "%v", err)
@@ -199,6 +207,25 @@ func (a *Agent) enter(id *identity) (*member, error) {
 	}
 	a.become(m)
 	return m, nil
+}
+
+// setAside puts the state of a cluster away that this head, which belongs to none, has not
+// forgotten whole: it must not become that of another one.
+func (a *Agent) setAside() error {
+	state := filepath.Join(a.cfg.DataDir, "raft")
+	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	aside := state + ".before"
+	err := os.RemoveAll(aside)
+	if err == nil {
+		err = os.Rename(state, aside)
+	}
+	if err != nil {
+		return inventory.Errorf(inventory.KindRefused, "head", a.cfg.Name, "the state of a cluster that this head belongs to no more is in the way: %v", err)
+	}
+	a.log.Warn("the state of a cluster that this head belongs to no more is set aside", "as", aside)
+	return syncDir(a.cfg.DataDir)
 }
 
 // waitFor waits until the state is as wanted.
@@ -360,7 +387,7 @@ func (a *Agent) ask(ctx context.Context, c *api.Client, local netip.Addr, t pki.
 	}
 	return &identity{
 		Cluster: r.Cluster, Name: a.cfg.Name, Address: local, Key: keyText, Certificate: r.Certificate,
-		CA: r.CA, GossipKey: r.GossipKey, Seeds: r.Gossip, Generation: r.Generation,
+		CA: r.CA, GossipKey: r.GossipKey, Seeds: r.Gossip, Generation: r.Generation, Witness: a.cfg.Witness,
 	}, r, nil
 }
 

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"maps"
 	"net/netip"
 	"time"
 
@@ -14,17 +13,17 @@ import (
 // of who is there, and on a timer for what was missed, it makes Raft's
 // configuration follow the inventory and gives every duty a holder who is there.
 func (m *member) lead(ctx context.Context) error {
+	began := time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		changed, members := m.machine.Changed(), m.peer.MembersChanged()
 		inv := m.machine.View()
 		if _, ok := inv.Cluster(); ok {
-			alive := m.alive()
 			m.raiseFormat(ctx, inv)
-			m.reconcile(ctx, inv, alive)
-			m.assignDuties(ctx, inv, alive)
-			m.stepAside(ctx, inv, alive)
+			m.reconcile(ctx, inv, began)
+			m.assignDuties(ctx, inv)
+			m.stepAside(ctx, inv)
 		}
 		select {
 		case <-ctx.Done():
@@ -34,17 +33,6 @@ func (m *member) lead(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// alive gives the names of the heads that gossip sees alive, this one included.
-func (m *member) alive() map[string]bool {
-	alive := map[string]bool{m.cfg.Name: true}
-	for _, p := range m.peer.Members() {
-		if p.State == consensus.Alive {
-			alive[p.Name] = true
-		}
-	}
-	return alive
 }
 
 // mostVoters is how many heads vote at most: each write waits for a majority of them.
@@ -60,19 +48,20 @@ const replaceAfter = 10 * time.Minute
 // reconcile makes Raft's configuration follow the inventory: a vote for every head
 // up to the fifth once it has caught up, none for those who were removed. Failed is
 // not left: that a head is away changes nothing here, unless another one waits
-// for a vote.
-func (m *member) reconcile(ctx context.Context, inv *inventory.Inventory, alive map[string]bool) {
+// for a vote. This head leads since it began to.
+func (m *member) reconcile(ctx context.Context, inv *inventory.Inventory, began time.Time) {
 	servers, err := m.peer.Servers()
 	if err != nil {
 		return // not leading any more
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	fit := m.fit()
 	in, votes := map[string]consensus.Server{}, 0
 	for _, s := range servers {
 		in[s.Name] = s
 		if _, ok := inv.Head(s.Name); !ok {
-			m.removeServer(ctx, s.Name, alive)
+			m.removeServer(ctx, s.Name)
 		} else if s.Voter {
 			votes++
 		}
@@ -85,7 +74,7 @@ func (m *member) reconcile(ctx context.Context, inv *inventory.Inventory, alive 
 		case there && s.Voter && s.Addr == addr:
 		case there && s.Voter:
 			m.tell(m.peer.AddVoter(ctx, h.Name, addr), "move", h.Name)
-		case !alive[h.Name]: // a vote that is not there stops the others
+		case !fit[h.Name]: // a vote that is not there stops the others
 		case !there:
 			m.tell(m.peer.AddNonvoter(ctx, h.Name, addr), "add", h.Name)
 		case !m.nearlyCaughtUp(ctx, h):
@@ -97,30 +86,29 @@ func (m *member) reconcile(ctx context.Context, inv *inventory.Inventory, alive 
 		}
 	}
 	if waits != "" {
-		m.replaceVoter(ctx, servers, waits)
+		m.replaceVoter(ctx, servers, waits, began)
 	}
 }
 
 // removeServer takes the vote of a head that was removed. One that is there first
 // gets to know that: else it would take itself for cut off.
-func (m *member) removeServer(ctx context.Context, name string, alive map[string]bool) {
-	if alive[name] && !pause(ctx, farewell) {
+func (m *member) removeServer(ctx context.Context, name string) {
+	if m.live(name) && !pause(ctx, farewell) {
 		return
 	}
 	m.tell(m.peer.RemoveServer(ctx, name), "remove", name)
 }
 
-// replaceVoter gives the vote of a head that has been away for long to one that
-// waits.
-func (m *member) replaceVoter(ctx context.Context, servers []consensus.Server, waits string) {
+// replaceVoter gives the vote of a head that has been away for long, however it went,
+// to one that waits. One that this head has never met counts from when it came to lead.
+func (m *member) replaceVoter(ctx context.Context, servers []consensus.Server, waits string, began time.Time) {
 	since := map[string]time.Time{}
 	for _, p := range m.peer.Members() {
-		if p.State == consensus.Failed {
-			since[p.Name] = p.Since
-		}
+		since[p.Name] = p.Since
 	}
+	alive := m.alive()
 	for _, s := range servers {
-		if at, failed := since[s.Name]; s.Voter && failed && time.Since(at) > replaceAfter {
+		if at := or(since[s.Name], began); s.Voter && !alive[s.Name] && time.Since(at) > replaceAfter {
 			m.tell(m.peer.Demote(ctx, s.Name), "take the vote, for "+waits+" is there", s.Name)
 			return // the next round gives it
 		}
@@ -128,41 +116,23 @@ func (m *member) replaceVoter(ctx context.Context, servers []consensus.Server, w
 }
 
 // stepAside hands leadership to another head where this one is drained or only a
-// witness.
-func (m *member) stepAside(ctx context.Context, inv *inventory.Inventory, alive map[string]bool) {
+// witness, and that one is neither.
+func (m *member) stepAside(ctx context.Context, inv *inventory.Inventory) {
 	self, ok := inv.Head(m.cfg.Name)
-	if !ok || !self.Drained && !self.Witness {
+	if !ok || !self.Drained && !self.Witness || !m.otherVoters(m.cfg.Name) {
 		return
 	}
 	var avoid []string
-	better := false
 	for h := range inv.Heads() {
-		switch {
-		case h.Drained || h.Witness:
+		if h.Drained || h.Witness {
 			avoid = append(avoid, h.Name)
-		case alive[h.Name]:
-			better = true
 		}
-	}
-	if !better {
-		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := m.peer.TransferLeadership(ctx, avoid...); err != nil && ctx.Err() == nil {
 		m.log.Warn("leadership stays here for now", "err", err)
 	}
-}
-
-// fit gives the heads that are alive and can keep what they are told.
-func (m *member) fit(alive map[string]bool) map[string]bool {
-	fit := maps.Clone(alive)
-	for _, p := range m.peer.Members() {
-		if p.Unfit {
-			delete(fit, p.Name)
-		}
-	}
-	return fit
 }
 
 // raiseFormat begins to use the newest format once every head knows it.
@@ -183,7 +153,7 @@ func (m *member) raiseFormat(ctx context.Context, inv *inventory.Inventory) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if _, err := m.propose(ctx, m.byItself(), inventory.Advance{}); err == nil {
+	if _, err := m.proposeBy(ctx, m.byItself(), inventory.Advance{}, inventory.FormatVersion); err == nil {
 		m.log.Info("all heads understand the newest format of the log, which is used from now on", "format", inventory.FormatVersion)
 	}
 }
@@ -206,8 +176,8 @@ func (m *member) nearlyCaughtUp(ctx context.Context, h *inventory.Head) bool {
 
 // assignDuties gives DHCP on each network with a range, and the polling of each
 // switch, to one head that is there and has an address on the network.
-func (m *member) assignDuties(ctx context.Context, inv *inventory.Inventory, alive map[string]bool) {
-	fit := m.fit(alive)
+func (m *member) assignDuties(ctx context.Context, inv *inventory.Inventory) {
+	fit := m.fit()
 	able := func(network *inventory.Network) (names []string) {
 		for h := range inv.Heads() {
 			if _, ok := h.AddressIn(network.Prefix); ok && fit[h.Name] && !h.Drained && !h.Witness {

@@ -101,6 +101,11 @@ func newMember(cfg Config, id *identity) (_ *member, err error) {
 		return nil, fmt.Errorf("open the swarm: %w", err)
 	}
 	m.tracker = swarm.NewTracker(swarm.TrackerConfig{Known: m.knownArtifact, Swarm: m.swarm, Tuned: m.trackerSettings})
+	if id.Adopt != nil && id.Adopt.Alone {
+		if err = consensus.Recover(m.consensusConfig(), fsm.New()); err != nil {
+			return nil, fmt.Errorf("go on alone: %w", err)
+		}
+	}
 	if m.peer, err = consensus.New(m.consensusConfig(), m.machine); err != nil {
 		return nil, fmt.Errorf("open raft and gossip: %w", err)
 	}
@@ -283,15 +288,15 @@ func (m *member) bootstrap(ctx context.Context) error {
 	return nil
 }
 
-// insist proposes a command again until the state is as wanted, and tells whether
-// it is before ctx ends.
+// insist proposes a command of a cluster that has no other head yet, again until the
+// state is as wanted, and tells whether it is before ctx ends.
 func (m *member) insist(ctx context.Context, c inventory.Command, done func() bool) bool {
 	for {
 		changed := m.machine.Changed()
 		if done() {
 			return true
 		}
-		res, err := m.propose(ctx, m.byItself(), c)
+		res, err := m.proposeBy(ctx, m.byItself(), c, inventory.FormatVersion)
 		if err == nil {
 			err = res.Into(nil)
 		}

@@ -44,7 +44,15 @@ func (a *Agent) Preview(by inventory.Asker, c inventory.Command) (inventory.Resu
 	return r, changes, then, nil
 }
 
+// propose puts a command through by the rules of the mesh, which all its heads know.
 func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Command) (inventory.Result, error) {
+	return m.proposeBy(ctx, by, c, m.machine.View().Format())
+}
+
+// proposeBy puts a command through by the rules of a format. A newer one than the
+// mesh's is entered by that: only a head that knows that all others know it, or that
+// there are none, may do so.
+func (m *member) proposeBy(ctx context.Context, by inventory.Asker, c inventory.Command, format int) (inventory.Result, error) {
 	if err := c.Validate(); err != nil {
 		return inventory.Result{}, err
 	}
@@ -53,7 +61,7 @@ func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Co
 	}
 	// The request's identity makes it safe to send the command again when a head
 	// died between doing it and saying so.
-	data, err := inventory.Envelope{Version: m.format(c), Request: rand.Text(), At: time.Now().UTC(), Asker: by, Command: c}.Encode()
+	data, err := inventory.Envelope{Version: format, Request: rand.Text(), At: time.Now().UTC(), Asker: by, Command: c}.Encode()
 	if err != nil {
 		return inventory.Result{}, err
 	}
@@ -87,39 +95,6 @@ func (m *member) propose(ctx context.Context, by inventory.Asker, c inventory.Co
 		}
 		return inventory.Result{}, err
 	}
-}
-
-// format is the version of the rules by which a command is to be applied: the
-// mesh's, which all its heads know. A new cluster begins with the newest, and
-// only the leader enters one: see raiseFormat.
-func (m *member) format(c inventory.Command) int {
-	inv := m.machine.View()
-	if _, begun := inv.Cluster(); !begun {
-		return inventory.FormatVersion
-	}
-	if a, ok := c.(inventory.Advance); ok && a == (inventory.Advance{}) {
-		return inventory.FormatVersion
-	}
-	return inv.Format()
-}
-
-// outvoted tells whether this head has heard of no leader for a while and sees too
-// few voters that could agree on one: waiting is of no use then.
-func (m *member) outvoted() bool {
-	if m.peer.LastContact() < cutOff {
-		return false
-	}
-	fit, there := m.fit(m.alive()), 0
-	if m.peer.DiskError() != nil {
-		delete(fit, m.cfg.Name)
-	}
-	voters := m.voters()
-	for _, name := range voters {
-		if fit[name] {
-			there++
-		}
-	}
-	return len(voters) > 0 && there <= len(voters)/2
 }
 
 // again tells whether the same command, sent again, may fare better.
@@ -182,6 +157,8 @@ func (a *Agent) Forwarded(ctx context.Context, data []byte) (api.Applied, error)
 func (m *member) explain(err error) error {
 	var refusal *inventory.Error
 	switch {
+	case errors.Is(err, consensus.ErrOutcomeUnknown) && !errors.Is(err, consensus.ErrClosed) && m.tooFew(): // a leader that still hears them
+		return inventory.Errorf(inventory.KindUnknown, "", "", "no change can be made now: %s; this one may be made when that is mended: look before trying again", m.undecided())
 	case errors.Is(err, consensus.ErrOutcomeUnknown):
 		return inventory.Errorf(inventory.KindUnknown, "", "", "the head that leads went away in the middle: the change may have been made or not, look before trying again (%v)", err)
 	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrNotLeader), errors.Is(err, context.DeadlineExceeded):

@@ -52,15 +52,6 @@ func (a *Agent) Fresh(ctx context.Context) error {
 	}
 }
 
-// clock writes a moment as people say it: the time of day, with the day where that was
-// not today.
-func clock(t time.Time) string {
-	if now := time.Now(); t.YearDay() != now.YearDay() || t.Year() != now.Year() {
-		return t.Format("2006-01-02 15:04:05")
-	}
-	return t.Format("15:04:05")
-}
-
 // fresh waits until this head has applied all that was committed before.
 func (m *member) fresh(ctx context.Context) error {
 	index, err := m.readIndex(ctx)

@@ -29,7 +29,7 @@ func (a *Agent) Safe(ctx context.Context, name string) (api.Safety, error) {
 	s := api.Safety{Head: name, Reasons: []string{}, Notes: []string{}}
 	s.Reasons = append(s.Reasons, m.quorumWithout(name, false)...)
 	s.Reasons = append(s.Reasons, m.lagWithout(ctx, name)...)
-	s.Reasons = append(s.Reasons, m.imagesOnlyOn(h)...)
+	s.Reasons = append(s.Reasons, m.imagesOnlyOn(h, m.serving)...)
 	s.Reasons = append(s.Reasons, m.networksOnlyOn(h)...)
 	status, err := m.statusOf(ctx, h)
 	switch {
@@ -50,57 +50,6 @@ func (a *Agent) Safe(ctx context.Context, name string) (api.Safety, error) {
 	return s, nil
 }
 
-// quorumWithout tells why the others could not decide anything without a head: one
-// that goes down for a while, or for good.
-func (m *member) quorumWithout(name string, forGood bool) []string {
-	servers, err := m.peer.Servers()
-	if err != nil {
-		return []string{err.Error()}
-	}
-	alive := m.alive()
-	votes, there, votes1 := 0, 0, false
-	var away []string
-	for _, s := range servers {
-		if !s.Voter {
-			continue
-		}
-		votes++
-		switch {
-		case s.Name == name:
-			votes1 = true
-		case alive[s.Name]:
-			there++
-		default:
-			away = append(away, s.Name)
-		}
-	}
-	if !votes1 {
-		return nil
-	}
-	if forGood {
-		votes--
-	}
-	need := votes/2 + 1
-	if there >= need || votes == 0 && !forGood {
-		return nil
-	}
-	if votes == 0 || votes == 1 && !forGood {
-		return []string{"it is the only head that votes: without it nothing can be changed"}
-	}
-	text := fmt.Sprintf("without it %d of %d voters are there, and changes need %d", there, votes, need)
-	if len(away) > 0 {
-		text += fmt.Sprintf(" (%s %s away)", inventory.CompressHostlist(away), areOr(len(away)))
-	}
-	return []string{text}
-}
-
-func areOr(n int) string {
-	if n == 1 {
-		return "is"
-	}
-	return "are"
-}
-
 // lagWithout tells which other voters do not have yet what was decided.
 func (m *member) lagWithout(ctx context.Context, name string) []string {
 	status := m.askEach(ctx)
@@ -118,14 +67,29 @@ func (m *member) lagWithout(ctx context.Context, name string) []string {
 	return why
 }
 
-// imagesOnlyOn lists the image versions that no other head holds.
-func (m *member) imagesOnlyOn(h *inventory.Head) []string {
+// imagesOnlyOn lists the image versions of which no other head that counts has a copy.
+func (m *member) imagesOnlyOn(h *inventory.Head, counts func(head string) bool) []string {
 	inv := m.machine.View()
 	var why []string
 	for v := range inv.Versions() {
-		if len(v.Holders) == 1 && v.Holders[0] == h.ID {
-			o, _ := inv.OSImageByID(v.Image)
+		if !slices.Contains(v.Holders, h.ID) {
+			continue
+		}
+		o, _ := inv.OSImageByID(v.Image)
+		var others []string
+		there := false
+		for _, id := range v.Holders {
+			if other, ok := inv.HeadByID(id); ok && id != h.ID {
+				others = append(others, other.Name)
+				there = there || counts(other.Name)
+			}
+		}
+		switch {
+		case there:
+		case len(others) == 0:
 			why = append(why, fmt.Sprintf("no other head holds version %s of osimage '%s'", v.ID, o.Name))
+		default:
+			why = append(why, fmt.Sprintf("version %s of osimage '%s' is else only on %s, which cannot give it now", v.ID, o.Name, inventory.CompressHostlist(others)))
 		}
 	}
 	return why
@@ -141,7 +105,7 @@ func (m *member) networksOnlyOn(h *inventory.Head) []string {
 		}
 		others := 0
 		for o := range inv.Heads() {
-			if _, on := o.AddressIn(n.Prefix); on && o.ID != h.ID && m.serving(o.Name) {
+			if _, on := o.AddressIn(n.Prefix); on && o.ID != h.ID && m.able(o.Name) {
 				others++
 			}
 		}

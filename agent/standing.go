@@ -123,10 +123,11 @@ func (m *member) standing() standing {
 }
 
 // mayTell tells whether this head may say what machines boot: it knows what the
-// others do, or is cut off from them and has nobody to ask.
+// others do, or is cut off from them, for no longer than they keep the addresses that
+// it knows from everybody else.
 func (m *member) mayTell() bool {
 	s := m.standing()
-	return s.current || s.cutOff
+	return (s.current || s.cutOff && s.unsure < inventory.RetiredFor) && m.outside() == nil
 }
 
 // keepPulse looks after how well this head knows.
@@ -185,7 +186,9 @@ func (m *member) keepAsking(ctx context.Context) {
 func (m *member) removedBy(ctx context.Context, h *inventory.Head) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	heads, err := m.clientOf(h).Heads(ctx)
+	asked, fresh := *m.clientOf(h), true
+	asked.Stale = func(string) { fresh = false } // it may not know of this head yet
+	heads, err := asked.Heads(ctx)
 	led := false
 	for _, other := range heads {
 		if other.Name == m.cfg.Name {
@@ -193,7 +196,7 @@ func (m *member) removedBy(ctx context.Context, h *inventory.Head) bool {
 		}
 		led = led || other.Leader
 	}
-	return err == nil && led
+	return err == nil && led && fresh
 }
 
 // outside tells why this head does not belong to the cluster any more, if so.
@@ -225,12 +228,13 @@ func (m *member) saveSure(at time.Time) {
 	}
 }
 
-// lastSure gives how long ago this head was current, as far as is written down.
+// lastSure gives how long ago this head was current, as far as is written down. Where that
+// is in the future, the clock was set, and by how much says how little is known.
 func (m *member) lastSure() time.Duration {
 	b, err := os.ReadFile(m.surePath())
 	var r sureRecord
 	if err != nil || json.Unmarshal(b, &r) != nil {
 		return 0
 	}
-	return max(0, time.Since(r.Current))
+	return time.Since(r.Current).Abs()
 }

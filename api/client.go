@@ -298,7 +298,7 @@ func (c *Client) Join(ctx context.Context, r JoinRequest) error {
 
 // Admit asks a member to let this head in.
 func (c *Client) Admit(ctx context.Context, r AdmitRequest) (AdmitReply, error) {
-	return fetch[AdmitReply](ctx, c, "POST", "/v1/admissions", r)
+	return fetch[AdmitReply](ctx, c, "POST", admissions, r)
 }
 
 // Forward hands a command to the head that leads.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -136,7 +137,10 @@ func Handler(b Backend, version string, who func(*http.Request) Caller) http.Han
 	s.headJobs(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := who(r)
-		if c.Role == RoleNobody && r.URL.Path != "/v1/admissions" {
+		if c.Role == RoleNobody {
+			w.Header().Set("Connection", "close") // of HTTP/2 too: whoever has nothing to show asks once
+		}
+		if c.Role == RoleNobody && r.URL.Path != admissions {
 			writeError(w, inventory.Errorf(inventory.KindDenied, "", "", "a client certificate of this cluster is needed: use the admin credential, or the head's own socket as root"))
 			return
 		}
@@ -250,13 +254,20 @@ func on[I, O any](s *server, min Role, method, path, summary string, do func(ctx
 	})
 }
 
+// admissions is the path for those who have no certificate yet: what it takes is bounded.
+const admissions = "/v1/admissions"
+
 func operation(method, path, summary string) huma.Operation {
 	noun, _, _ := strings.Cut(strings.TrimPrefix(path, "/v1/"), "/")
+	size, patience := int64(64<<20), time.Duration(-1)
+	if path == admissions {
+		size, patience = 64<<10, 5*time.Second
+	}
 	return huma.Operation{
 		OperationID: strings.ToLower(method) + strings.NewReplacer("/v1/", "-", "/", "-", "{", "", "}", "").Replace(path),
 		Method:      method, Path: path, Summary: summary, Tags: []string{noun},
-		Hidden:       strings.HasPrefix(path, "/v1/admissions") || strings.HasPrefix(path, "/v1/commands"), // between heads
-		MaxBodyBytes: 64 << 20, BodyReadTimeout: -1,
+		Hidden:       path == admissions || strings.HasPrefix(path, "/v1/commands"), // between heads
+		MaxBodyBytes: size, BodyReadTimeout: patience,
 		SkipValidateBody: method+path == "POST/v1/document", // it is read raw, which the library holds to be a string
 	}
 }

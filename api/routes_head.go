@@ -68,7 +68,7 @@ func (s *server) heads() {
 	on(s, RoleLocal, "POST", "/v1/join", "Make this head a member of a mesh", func(ctx context.Context, in *body[JoinRequest]) (*none, error) {
 		return nil, s.b.Join(ctx, in.Body)
 	})
-	on(s, RoleNobody, "POST", "/v1/admissions", "Ask to become a member, with a join token", func(ctx context.Context, in *body[AdmitRequest]) (*body[AdmitReply], error) {
+	on(s, RoleNobody, "POST", admissions, "Ask to become a member, with a join token", func(ctx context.Context, in *body[AdmitRequest]) (*body[AdmitReply], error) {
 		r, err := s.b.Admit(ctx, in.Body)
 		return &body[AdmitReply]{r}, err
 	})

@@ -192,8 +192,8 @@ func TestServerAddresses(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	file := store(t, t.TempDir()+"/c.pem", newTestCA(t, "one").credential(t, "alice"))
 	for _, tc := range []struct{ server, base string }{
-		{"", "http://localhost"},
-		{"unix:///run/other.sock", "http://localhost"},
+		{"", api.SocketBase},
+		{"unix:///run/other.sock", api.SocketBase},
 		{"https://h1", "https://h1:7051"},
 		{"https://h1/", "https://h1:7051"},
 		{"https://h1:17051", "https://h1:17051"},

@@ -424,7 +424,10 @@ func TestNothingIsHandedToAFullDisk(t *testing.T) {
 	back := victim.instead(t, victim.store.path, unix.O_RDONLY)
 	c.write("one")
 	c.until("all know that h1 cannot write", func() bool { return heads[1].member("h1").Unfit && heads[2].member("h1").Unfit })
-	if err := leader.TransferLeadership(c.ctx(), "h2", "h3"); err != nil {
+	if err := leader.TransferLeadership(c.ctx(), "h2", "h3"); err == nil {
+		t.Error("h1 took it, or one to avoid")
+	}
+	if err := leader.TransferLeadership(c.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	if next := c.leader(); next == victim || next == leader {

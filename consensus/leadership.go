@@ -19,8 +19,10 @@ const (
 	lastBackoff  = 5 * time.Second
 
 	// duesTimeout is how long functions of WhileLeader may take to return when
-	// leadership has ended.
-	duesTimeout = 5 * time.Second
+	// leadership has ended, before that is said, and lastDuesTimeout how much longer
+	// before the peer ends: this head would never lead well again.
+	duesTimeout     = 5 * time.Second
+	lastDuesTimeout = 30 * time.Second
 
 	// barrierTimeout bounds one attempt of a new leader to commit something.
 	barrierTimeout = 10 * time.Second
@@ -148,18 +150,15 @@ func (r *replica) configure(ctx context.Context, doing, name string, begin func(
 
 // TransferLeadership hands leadership to another voter that is alive, and returns
 // when this head leads no more. If the first does not take it, it asks the next.
-// Those to avoid come last: they get it only where no other takes it.
+// Those to avoid are not asked.
 func (r *replica) TransferLeadership(ctx context.Context, avoid ...string) error {
 	servers, err := r.Servers()
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(servers, func(a, b Server) int {
-		return rank(slices.Contains(avoid, a.Name)) - rank(slices.Contains(avoid, b.Name))
-	})
-	errs := []error{errors.New("no other voter is alive")}
+	errs := []error{errors.New("no other voter is there")}
 	for _, s := range servers {
-		if m := r.members.member(s.Name); !s.Voter || s.Name == r.name || m.State != Alive || m.Unfit {
+		if m := r.members.member(s.Name); !s.Voter || s.Name == r.name || m.State != Alive || m.Unfit || slices.Contains(avoid, s.Name) {
 			continue
 		}
 		if len(errs) == 1 {
@@ -208,14 +207,6 @@ func (r *replica) abdicate() {
 	if err := r.transport.TimeoutNow(raft.ServerID(next.Name), raft.ServerAddress(next.Addr.String()), request, new(raft.TimeoutNowResponse)); err != nil {
 		r.disk.log.Debug("handing over leadership because of the disk", "head", next.Name, "error", err)
 	}
-}
-
-// rank sorts what is not wanted behind what is.
-func rank(unwanted bool) int {
-	if unwanted {
-		return 1
-	}
-	return 0
 }
 
 // leadership runs functions while this head leads.
@@ -296,12 +287,15 @@ func (l *leadership) lead(ctx context.Context, term uint64) error {
 		duties.Wait()
 		close(done)
 	}()
-	select {
-	case <-done:
-		return nil
-	case <-time.After(duesTimeout):
-		return fmt.Errorf("a function of the leader goes on %s after leadership has ended", duesTimeout)
+	for _, patience := range []time.Duration{duesTimeout, lastDuesTimeout} {
+		select {
+		case <-done:
+			return nil
+		case <-time.After(patience):
+			l.log.Warn("the work of a leader goes on after leadership has ended", "for", patience)
+		}
 	}
+	return fmt.Errorf("a function of the leader goes on %s after leadership has ended", duesTimeout+lastDuesTimeout)
 }
 
 func (l *leadership) establish(ctx context.Context) error {

@@ -72,7 +72,7 @@ func (p *Peer) WhileLeader(f func(ctx context.Context) error) { p.duty = append(
 func (p *Peer) Run(ctx context.Context) error {
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var parts errgroup.Group
+	parts, running := errgroup.WithContext(running)
 	parts.Go(func() error {
 		p.keepJoined(running)
 		return nil
@@ -86,7 +86,7 @@ func (p *Peer) Run(ctx context.Context) error {
 		return office.run(running)
 	})
 	select {
-	case <-ctx.Done():
+	case <-running.Done(): // or a part failed
 	case <-p.closing:
 	}
 	cancel()

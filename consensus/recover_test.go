@@ -179,10 +179,10 @@ func TestTransferLeadershipAvoids(t *testing.T) {
 	}
 	heads[0].kill()
 	c.until("h1 has failed", func() bool { return heads[2].member("h1").State == Failed })
-	if err := heads[2].TransferLeadership(c.ctx(), "h1", "h2"); err != nil {
-		t.Fatal(err)
+	if err := heads[2].TransferLeadership(c.ctx(), "h2"); err == nil {
+		t.Error("leadership went to the dead or to the one to avoid")
 	}
-	if leader := c.leader(); leader != heads[1] {
+	if leader := c.leader(); leader != heads[2] {
 		t.Fatalf("%s leads", leader.name)
 	}
 }

@@ -72,7 +72,7 @@ func runAgent(cmd *cobra.Command, s *settings) error {
 	loud.Set(*level(s.level))
 	s.agent.Logger = logger(s.format, loud)
 	a, err := agent.New(s.agent)
-	if errors.Is(err, agent.ErrDamaged) {
+	if errors.Is(err, agent.ErrDamaged) || errors.Is(err, agent.ErrMismatch) {
 		return cli.Exit(exitConfig, err)
 	}
 	if err != nil {

@@ -1,0 +1,187 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/clustervision/luna/consensus"
+	"github.com/clustervision/luna/inventory"
+)
+
+// Three words of a head, each of which says more than the one before. It is alive where
+// gossip hears of it. It is fit where it can also keep what it is told: only then does
+// its vote count for anything. It serves where nodes are to be sent to it.
+
+// alive gives the names of the heads that gossip sees alive, this one included.
+func (m *member) alive() map[string]bool {
+	alive := map[string]bool{m.cfg.Name: true}
+	for _, p := range m.peer.Members() {
+		if p.State == consensus.Alive {
+			alive[p.Name] = true
+		}
+	}
+	return alive
+}
+
+// live tells whether a head is alive.
+func (m *member) live(head string) bool { return m.alive()[head] }
+
+// fit gives the heads that are alive and can keep what they are told.
+func (m *member) fit() map[string]bool {
+	fit := m.alive()
+	for _, p := range m.peer.Members() {
+		if p.Unfit {
+			delete(fit, p.Name)
+		}
+	}
+	if m.peer.DiskError() != nil {
+		delete(fit, m.cfg.Name)
+	}
+	return fit
+}
+
+// serving tells whether nodes are to be sent to a head.
+func (m *member) serving(head string) bool {
+	h, ok := m.machine.View().Head(head)
+	return ok && !h.Drained && !h.Witness && m.live(head)
+}
+
+// able tells whether a head could take a duty over.
+func (m *member) able(head string) bool { return m.serving(head) && m.fit()[head] }
+
+// voters names the heads that have a vote, as far as this one knows.
+func (m *member) voters() []string {
+	names := []string{}
+	servers, err := m.peer.Servers()
+	if err != nil {
+		return names
+	}
+	for _, s := range servers {
+		if s.Voter {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// countVoters counts the heads that have a vote, and those of them whose vote counts
+// for something now.
+func (m *member) countVoters() (voters, there int) {
+	return len(m.voters()), len(m.present())
+}
+
+// present names the voters that are fit.
+func (m *member) present() []string {
+	fit := m.fit()
+	return slices.DeleteFunc(m.voters(), func(name string) bool { return !fit[name] })
+}
+
+// tooFew tells whether the voters that are fit are no majority.
+func (m *member) tooFew() bool {
+	voters, there := m.countVoters()
+	return voters > 0 && there <= voters/2
+}
+
+// outvoted tells whether this head has heard of no leader for a while and sees too
+// few voters that could agree on one: waiting is of no use then.
+func (m *member) outvoted() bool { return m.peer.LastContact() >= cutOff && m.tooFew() }
+
+// quorum says which voters are missing, and since when.
+func (m *member) quorum() string {
+	members := map[string]consensus.Member{}
+	for _, p := range m.peer.Members() {
+		members[p.Name] = p
+	}
+	voters, fit := m.voters(), m.fit()
+	var unfit, away []string
+	for _, name := range voters {
+		switch p, seen := members[name]; {
+		case fit[name]:
+		case name == m.cfg.Name || seen && p.State == consensus.Alive:
+			unfit = append(unfit, fmt.Sprintf("head '%s' cannot write its disk", name))
+		case !seen:
+			away = append(away, name+" not seen since this head started")
+		default:
+			away = append(away, fmt.Sprintf("%s since %s", name, clock(p.Since)))
+		}
+	}
+	if len(away)+len(unfit) == 0 {
+		return fmt.Sprintf("the %d heads have not agreed on a leader: try again in a few seconds", len(voters))
+	}
+	var missing []string
+	if len(away) > 0 {
+		missing = append(missing, fmt.Sprintf("%d of %d heads unreachable: %s", len(away), len(voters), strings.Join(away, ", ")))
+	}
+	text := strings.Join(append(missing, unfit...), "; ")
+	switch {
+	case !m.tooFew():
+		return text + "; the others are choosing a leader: try again in a few seconds"
+	case 2*(len(voters)-len(away)) > len(voters):
+		return text + "; nodes that are known go on booting; make room there, or mend the disk"
+	}
+	return text + "; nodes that are known go on booting; if these heads will never come back, see `luna cluster recover --help`"
+}
+
+// quorumWithout tells why the others could not decide anything without a head: one
+// that goes down for a while, or for good.
+func (m *member) quorumWithout(name string, forGood bool) []string {
+	fit, alive := m.fit(), m.alive()
+	votes, there, has := 0, 0, false
+	var away, unfit []string
+	for _, voter := range m.voters() {
+		votes++
+		switch {
+		case voter == name:
+			has = true
+		case fit[voter]:
+			there++
+		case alive[voter]:
+			unfit = append(unfit, voter)
+		default:
+			away = append(away, voter)
+		}
+	}
+	if !has {
+		return nil
+	}
+	if forGood {
+		votes--
+	}
+	need := votes/2 + 1
+	if there >= need || votes == 0 && !forGood {
+		return nil
+	}
+	if votes == 0 || votes == 1 && !forGood {
+		return []string{"it is the only head that votes: without it nothing can be changed"}
+	}
+	text := fmt.Sprintf("without it %d of %d voters are there, and changes need %d", there, votes, need)
+	var missing []string
+	if len(away) > 0 {
+		missing = append(missing, fmt.Sprintf("%s %s away", inventory.CompressHostlist(away), areOr(len(away))))
+	}
+	if len(unfit) > 0 {
+		missing = append(missing, inventory.CompressHostlist(unfit)+" cannot write to disk")
+	}
+	if len(missing) > 0 {
+		text += " (" + strings.Join(missing, ", ") + ")"
+	}
+	return []string{text}
+}
+
+func areOr(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}
+
+// clock writes a moment as people say it: the time of day, with the day where that was
+// not today.
+func clock(t time.Time) string {
+	if now := time.Now(); t.YearDay() != now.YearDay() || t.Year() != now.Year() {
+		return t.Format("2006-01-02 15:04:05")
+	}
+	return t.Format("15:04:05")
+}
