@@ -50,6 +50,7 @@ install-head:
 	install -D packaging/selinux/module.sh $(LIB)/luna/luna-selinux
 	install -D -m 644 -t $(LIB)/systemd/system packaging/systemd/luna.service
 	install -D -m 644 packaging/systemd/tmpfiles.conf $(LIB)/tmpfiles.d/luna.conf
+	install -D -m 644 packaging/systemd/sysusers.conf $(LIB)/sysusers.d/luna.conf
 	install -D -m 644 -t $(LIB)/firewalld/services packaging/firewalld/*.xml
 	install -D -m 644 -t $(SHARE)/selinux/packages/luna packaging/selinux/luna.*
 	ansible/install.sh $(SHARE)

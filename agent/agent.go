@@ -49,8 +49,9 @@ var _ api.Backend = (*Agent)(nil)
 // not help. The error's text says what to do.
 var ErrDamaged = errors.New("the data of this head is damaged")
 
-// ErrMismatch says that the configuration is not that of the head whose data there is.
-var ErrMismatch = errors.New("the configuration does not fit the data of this head")
+// ErrMismatch says that the configuration is not that of the head whose data there is, or
+// can be no head's: trying again does not help.
+var ErrMismatch = errors.New("the configuration does not fit this head")
 
 // damaged says what to do about an error of the data directory, and passes on all
 // others.
@@ -72,7 +73,9 @@ func New(cfg Config) (*Agent, error) {
 		cfg.Logger = slog.Default()
 	}
 	a := &Agent{cfg: cfg, log: cfg.Logger, arrived: make(chan struct{})}
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+	if err := os.MkdirAll(cfg.DataDir, 0o700); errors.Is(err, unix.ENOTDIR) {
+		return nil, fmt.Errorf("%w: data-dir must be a directory: %w", ErrMismatch, err)
+	} else if err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	id, err := loadIdentity(cfg.DataDir)

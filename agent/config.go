@@ -68,7 +68,10 @@ func Defaults() Config {
 // Wrong is what is wrong with a setting, by its name in the configuration file.
 type Wrong struct {
 	Key string
-	Err error
+	// Beside is another setting that does not fit it, "" where it is wrong by itself:
+	// either may be what was written.
+	Beside string
+	Err    error
 }
 
 // Validate tells everything that is wrong with the configuration.
@@ -82,9 +85,12 @@ func (c *Config) Validate() error {
 
 // Check gives everything that is wrong with the configuration.
 func (c *Config) Check() (all []Wrong) {
-	wrong := func(key, format string, args ...any) { all = append(all, Wrong{key, fmt.Errorf(format, args...)}) }
+	conflict := func(key, beside, format string, args ...any) {
+		all = append(all, Wrong{key, beside, fmt.Errorf(format, args...)})
+	}
+	wrong := func(key, format string, args ...any) { conflict(key, "", format, args...) }
 	if err := inventory.CheckName("head", c.Name); err != nil {
-		wrong("name", "%w", err)
+		wrong("name", "%v", err) // in words: it is no refusal of an object
 	}
 	paths := []struct{ key, path string }{{"data-dir", c.DataDir}, {"socket", c.Socket}}
 	for _, p := range paths {
@@ -113,13 +119,13 @@ func (c *Config) Check() (all []Wrong) {
 		case p.port < p.least || p.port > 65535:
 			wrong(p.key, "%d is no port", p.port)
 		case other != "" && p.port > 0 && p.key != "swarm-port-max":
-			wrong(p.key, "%d is %s already", p.port, other)
+			conflict(p.key, other, "%d is %s already", p.port, other)
 		default:
 			taken[p.port] = p.key
 		}
 	}
 	if c.SwarmPortMax < c.SwarmPortMin {
-		wrong("swarm-port-max", "%d is below swarm-port-min %d", c.SwarmPortMax, c.SwarmPortMin)
+		conflict("swarm-port-max", "swarm-port-min", "%d is below swarm-port-min %d", c.SwarmPortMax, c.SwarmPortMin)
 	}
 	return all
 }

@@ -7,6 +7,7 @@
 # environment say which: by default amd64 and arm64, deb and rpm. Nothing else of the checkout is
 # written to but a directory in .cache, which goes away.
 set -eu
+umask 022 # the packages have the modes of what is put together here
 
 description=${1:?usage: build.sh DESCRIPTION DIRECTORY} dist=${2:?usage: build.sh DESCRIPTION DIRECTORY}
 cd "$(dirname "$0")"/..
@@ -22,6 +23,7 @@ export SOURCE_DATE_EPOCH VERSION CGO_ENABLED=0
 mkdir -p .cache "$dist"
 work=$(mktemp -d "$PWD"/.cache/packages.XXXXXX)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 143' INT TERM
 
 compile() { # PROGRAM ARCH
 	GOARCH=$2 $GO build -trimpath -ldflags "-s -w -X main.version=$description" -o "$work/bin-$2/" ./cmd/"$1"

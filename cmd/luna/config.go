@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -64,10 +66,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 // and where it stands.
 func (s *settings) settle(flags *pflag.FlagSet) error {
 	values, err := readConfig(flags, s.file)
-	if err != nil {
-		return err
-	}
-	var errs []error
+	errs := []error{err}
 	flags.VisitAll(func(f *pflag.Flag) {
 		variable := "LUNA_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		v := setting{where: "variable " + variable}
@@ -83,6 +82,7 @@ func (s *settings) settle(flags *pflag.FlagSet) error {
 			s.source[f.Name] = v.where
 			if flags.Set(f.Name, v.text) != nil {
 				errs = append(errs, fmt.Errorf("%s: %s: '%s' is %s", v.where, f.Name, v.text, notOf[f.Value.Type()]))
+				_ = f.Value.Set(f.DefValue) // it may have kept a part of it, which would be wrong again
 			}
 		}
 	})
@@ -111,23 +111,27 @@ func (s *settings) complete() error {
 	if s.format != "text" && s.format != "json" {
 		errs = append(errs, s.wrong("log-format", fmt.Errorf("'%s' is none of text, json", s.format)))
 	}
-	for _, path := range []*string{&c.DataDir, &c.Socket} {
-		if abs, err := filepath.Abs(*path); err == nil && *path != "" {
+	for key, path := range map[string]*string{"data-dir": &c.DataDir, "socket": &c.Socket} {
+		// Of a file or a variable it would mean what systemd's directory makes of it.
+		if abs, err := filepath.Abs(*path); err == nil && *path != "" && s.source[key] == byFlag {
 			*path = abs
 		}
 	}
 	c.Name = cmp.Or(c.Name, shortHostname())
 	c.Installer = cmp.Or(c.Installer, installer(agent.Defaults().Installer))
 	for _, wrong := range c.Check() {
-		errs = append(errs, s.wrong(wrong.Key, wrong.Err))
+		errs = append(errs, s.wrong(wrong.Key, wrong.Err, wrong.Beside))
 	}
 	return errors.Join(errs...)
 }
 
-// wrong says where the setting stands.
-func (s *settings) wrong(key string, err error) error {
-	if where := s.source[key]; where != "" {
-		return fmt.Errorf("%s: %s: %w", where, key, err)
+// wrong says where the setting stands, or where that is a default, the one that it does
+// not fit.
+func (s *settings) wrong(key string, err error, beside ...string) error {
+	for _, written := range append([]string{key}, beside...) {
+		if where := s.source[written]; where != "" {
+			return fmt.Errorf("%s: %s: %w", where, key, err)
+		}
 	}
 	return fmt.Errorf("%s: %w", key, err)
 }
@@ -164,9 +168,13 @@ func readConfig(flags *pflag.FlagSet, file string) (map[string]setting, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(b, &doc); err != nil {
+	var doc, more yaml.Node
+	documents := yaml.NewDecoder(bytes.NewReader(b))
+	if err := documents.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if err := documents.Decode(&more); err == nil {
+		return nil, fmt.Errorf("%s:%d: a second document begins here, which nobody would read: take the line --- away", file, more.Line)
 	}
 	values := map[string]setting{}
 	if len(doc.Content) == 0 {
@@ -182,13 +190,13 @@ func readConfig(flags *pflag.FlagSet, file string) (map[string]setting, error) {
 		where := fmt.Sprintf("%s:%d", file, key.Line)
 		first, twice := values[key.Value]
 		switch {
-		case key.Value == "config" || key.Value == "check" || flags.Lookup(key.Value) == nil:
+		case slices.Contains([]string{"config", "check", "help"}, key.Value) || flags.Lookup(key.Value) == nil:
 			errs = append(errs, fmt.Errorf("%s: unknown key '%s'", where, key.Value))
 		case twice:
 			errs = append(errs, fmt.Errorf("%s: '%s' was given before, in %s", where, key.Value, first.where))
 		case value.Kind == yaml.ScalarNode && value.Tag != "!!null":
 			values[key.Value] = setting{value.Value, where}
-		case value.Kind == yaml.SequenceNode:
+		case value.Kind == yaml.SequenceNode && !slices.ContainsFunc(value.Content, func(item *yaml.Node) bool { return item.Kind != yaml.ScalarNode }):
 			var items []string
 			for _, item := range value.Content {
 				items = append(items, item.Value)

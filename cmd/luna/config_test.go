@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+
+	"github.com/clustervision/luna/cli"
 )
 
 // settled reads a configuration as `luna agent` does.
@@ -67,9 +70,14 @@ func TestWrongConfiguration(t *testing.T) {
 				"agent.yaml:4: api-port: 99999 is no port\n" +
 				"agent.yaml:5: dhcp-port: -2 is no port",
 		},
-		"ports that meet": {"http-port: 8300\n", "raft-port: 8300 is http-port already"},
-		"empty path":      {"data-dir: ''\n", "agent.yaml:1: data-dir: must be an absolute path, not ''"},
-		"the swarm's":     {"swarm-port-min: 8000\n", "swarm-port-max: 7200 is below swarm-port-min 8000"},
+		"ports that meet":   {"http-port: 8300\n", "agent.yaml:1: raft-port: 8300 is http-port already"},
+		"relative":          {"socket: run/luna.sock\n", "agent.yaml:1: socket: must be an absolute path, not 'run/luna.sock'"},
+		"a second document": {"bind: 10.0.0.1\n---\nbind: 10.0.0.2\n", "agent.yaml:2: a second document begins here, which nobody would read: take the line --- away"},
+		"a list of maps":    {"ipxe-dir: [{a: b}]\n", "agent.yaml:1: 'ipxe-dir' needs a plain value"},
+		"help":              {"help: true\n", "agent.yaml:1: unknown key 'help'"},
+		"several faults":    {"nam: h1\napi-port: 99999999999999999999\nsocket: ''\n", "agent.yaml:1: unknown key 'nam'\nagent.yaml:2: api-port: '99999999999999999999' is no number\nagent.yaml:3: socket: must be an absolute path, not ''"},
+		"empty path":        {"data-dir: ''\n", "agent.yaml:1: data-dir: must be an absolute path, not ''"},
+		"the swarm's":       {"swarm-port-min: 8000\n", "agent.yaml:1: swarm-port-max: 7200 is below swarm-port-min 8000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := settled(t, test.file)
@@ -77,5 +85,26 @@ func TestWrongConfiguration(t *testing.T) {
 				t.Errorf("got\n%v\nwant\n%s", err, test.want)
 			}
 		})
+	}
+}
+
+// TestWrongNameHidesNothing: what cannot name a head is told with its place, beside all else
+// that is wrong.
+func TestWrongNameHidesNothing(t *testing.T) {
+	t.Setenv("LUNA_NAME", "my head")
+	path := filepath.Join(t.TempDir(), "agent.yaml")
+	if err := os.WriteFile(path, []byte("api-port: 70000\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	root := program("luna")
+	root.SetErr(&out)
+	if code := cli.Run(t.Context(), root, []string{"agent", "--check", "--config", path}); code != exitConfig {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{"variable LUNA_NAME: name: 'my head' cannot name a head", path + ":1: api-port: 70000 is no port"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, out.String())
+		}
 	}
 }

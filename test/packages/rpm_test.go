@@ -51,7 +51,7 @@ func rpms(t *testing.T, dist string) {
 	}
 	for path, mode := range map[string]os.FileMode{
 		"usr/bin/luna": 0o755, "usr/lib/luna/luna-install": 0o755, "usr/lib/luna/luna-selinux": 0o755, "etc/luna": 0o755 | os.ModeDir,
-		"etc/luna/agent.yaml": 0o644, "usr/lib/systemd/system/luna.service": 0o644, "usr/lib/tmpfiles.d/luna.conf": 0o644,
+		"etc/luna/agent.yaml": 0o644, "usr/lib/systemd/system/luna.service": 0o644, "usr/lib/tmpfiles.d/luna.conf": 0o644, "usr/lib/sysusers.d/luna.conf": 0o644,
 		"usr/share/man/man1/luna.1.gz": 0o644, "usr/share/zsh/site-functions/_luna": 0o644,
 	} {
 		if info, err := os.Lstat(filepath.Join(root, path)); err != nil || info.Mode() != mode {

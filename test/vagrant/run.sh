@@ -1,11 +1,17 @@
 #!/bin/sh
 # Bring the site of the Vagrantfile up, run the scenario on it, and take it down; what it leaves
 # where something fails is for you to look at (vagrant ssh head1; vagrant destroy -f).
-# It takes root for bmc.sh (sudo), KVM, vagrant with vagrant-libvirt, and ansible.
+# It takes root for bmc.sh (sudo), KVM, vagrant with vagrant-libvirt, ansible, and virtualbmc
+# with its daemon.
 set -eu
 cd "$(dirname "$0")"
+for program in vagrant virsh ansible-playbook vbmc; do
+	command -v "$program" >/dev/null || { echo "run.sh: $program is missing" >&2; exit 1; }
+done
+[ -w /dev/kvm ] || { echo "run.sh: there is no KVM here, or not for $(id -un)" >&2; exit 1; }
+sudo vbmc list >/dev/null || { echo "run.sh: the daemon of virtualbmc does not run: start vbmcd" >&2; exit 1; }
 heads=
-for number in $(seq "${HEADS:-3}"); do heads="$heads head$number"; done
+for number in $(seq "${LUNA_HEADS:-3}"); do heads="$heads head$number"; done
 
 make -C ../.. packages ARCH=amd64
 

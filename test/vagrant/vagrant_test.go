@@ -25,7 +25,11 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
-func TestVagrantfile(t *testing.T) { run(t, "vagrant", "validate") }
+// TestVagrantfile: it is one for people, and for the scenario, whose variables it sees.
+func TestVagrantfile(t *testing.T) {
+	t.Setenv("HEADS", "head1 head2 head3")
+	run(t, "vagrant", "validate")
+}
 
 func TestScripts(t *testing.T) {
 	scripts, err := filepath.Glob("*.sh")
