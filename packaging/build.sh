@@ -40,7 +40,7 @@ for ARCH in ${ARCHES:-amd64 arm64}; do
 		export ARCH STAGE
 		make -s install-$part DESTDIR="$STAGE" PREFIX=/usr BIN="$work/bin-$ARCH" LUNA="$work/bin-$here/luna"
 		for format in ${FORMATS:-deb rpm}; do
-			$nfpm package -f packaging/$package.yaml -p "$format" -t "$dist" >"$work"/log || { cat "$work"/log >&2; exit 1; }
+			$nfpm package -f packaging/"$package".yaml -p "$format" -t "$dist" >"$work"/log || { cat "$work"/log >&2; exit 1; }
 			sed -n 's/^created package: //p' "$work"/log
 		done
 	done
