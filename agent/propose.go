@@ -165,6 +165,8 @@ func (m *member) explain(err error) error {
 		return inventory.Errorf(inventory.KindUnavailable, "", "", "no change can be made now: %s", m.undecided())
 	case errors.Is(err, consensus.ErrClosed):
 		return m.stopping(err)
+	case errors.Is(err, inventory.ErrUnavailable) && m.outvoted(): // the leader of before does not answer, because of this
+		return inventory.Errorf(inventory.KindUnavailable, "", "", "no change can be made now: %s", m.undecided())
 	case errors.As(err, &refusal):
 		return refusal
 	}

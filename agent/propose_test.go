@@ -18,11 +18,13 @@ func TestStoppingHeadIsUnavailable(t *testing.T) {
 	for _, err := range []error{
 		consensus.ErrClosed,
 		fmt.Errorf("asking the other heads who leads: %w", consensus.ErrClosed),
-		m.stopping(context.Canceled),
 	} {
 		if got := m.explain(err); !errors.Is(got, inventory.ErrUnavailable) || !again(got) {
 			t.Errorf("%v became %v", err, got)
 		}
+	}
+	if got := m.stopping(context.Canceled); !again(got) {
+		t.Errorf("nobody else is asked after %v", got)
 	}
 	open := fmt.Errorf("%w: %w", consensus.ErrOutcomeUnknown, consensus.ErrClosed)
 	if got := m.explain(open); !errors.Is(got, inventory.ErrUnknown) {
