@@ -85,7 +85,10 @@ func madeUp(token string) string {
 func noMember(t *testing.T, h *site.Head) {
 	t.Helper()
 	_, err := h.Luna(t.Context(), "head", "list")
-	refused(t, err, 255, "does not exist")
+	var failure *site.Failure
+	if !errors.As(err, &failure) || failure.Code != 255 || !strings.Contains(failure.Stderr, "belongs to no cluster yet") {
+		t.Errorf("%s: %v", h.Name, err)
+	}
 	if _, err := os.Stat(filepath.Join(h.Dir(), "identity.json")); err == nil {
 		t.Errorf("%s has an identity", h.Name)
 	}

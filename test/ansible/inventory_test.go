@@ -94,6 +94,15 @@ func inventories(t *testing.T, p *player, h *site.Head) {
 		}
 	}
 
+	// What a node says of itself is text: it is never played on the machine that runs Ansible.
+	remark := "{{ 7 * 191 }}"
+	_, err = h.LunaIn(t.Context(), remark, "node", "change", "node001", "--comment")
+	must(t, err)
+	said, errs, err := p.run("ansible", "-i", source, "node001", "-m", "ansible.builtin.debug", "-a", "msg={{ luna.comment }}")
+	if err != nil || !strings.Contains(said, remark) || strings.Contains(said, "1337") {
+		t.Errorf("the comment %s is %s (%v %s)", remark, said, err, errs)
+	}
+
 	// Where nobody answers, the script is silent and empty, as in 1.2; the plugin says why.
 	alone := p.with(t, "LUNA_SERVER=unix:///nosuch", "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED=1")
 	out, errs, err := alone.run("luna", "inventory", "--list")

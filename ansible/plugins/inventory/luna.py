@@ -72,6 +72,19 @@ from ansible.utils.display import Display
 
 from ansible_collections.clustervision.luna.plugins.module_utils.head import Mesh, Refused
 
+try:
+    from ansible.template import trust_as_template
+
+    def untrusted(text):
+        """Give a text that is no template: which it is not, from ansible-core 2.19 on."""
+        return text
+except ImportError:
+    from ansible.utils.unsafe_proxy import wrap_var as untrusted
+
+    def trust_as_template(text):
+        """Give a text that may be a template: which all are, before ansible-core 2.19."""
+        return text
+
 IMAGES = "osimages.luna"
 GROUPS = "groups.luna"
 TAGS = "tags.luna"
@@ -92,12 +105,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         self._read_config_data(path)
         try:
             mesh = Mesh(self.get_option("server"), self.get_option("credential"), self.get_option("timeout"), Display().warning)
-            groups, nodes, images = (mesh.get("/v1/" + what) for what in ("groups", "nodes", "osimages"))
+            groups, nodes, images = (as_data(mesh.get("/v1/" + what)) for what in ("groups", "nodes", "osimages"))
         except Refused as e:
             raise AnsibleParserError("luna: %s" % e)
         self._add_nodes([g["name"] for g in groups], nodes)
         self.inventory.add_group(IMAGES)
-        self.inventory.set_variable(IMAGES, "ansible_connection", "clustervision.luna.lchroot")
+        self.inventory.set_variable(IMAGES, "ansible_connection", trust_as_template("clustervision.luna.lchroot"))
         for image in images:
             host = image["name"] + "." + IMAGES
             self.inventory.add_host(host, IMAGES)
@@ -129,3 +142,19 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         self._set_composite_vars(self.get_option("compose"), variables, host, strict=strict)
         self._add_host_to_composed_groups(self.get_option("groups"), variables, host, strict=strict)
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, host, strict=strict)
+
+
+def as_data(value):
+    """Give what a head says as Ansible is to take it: as it is, never as a template.
+
+    From ansible-core 2.19 on, text is no template unless it is trusted. But ansible-inventory --list
+    shows what is not as {"__ansible_unsafe": TEXT}, which its readers do not expect. So what cannot be
+    a template is trusted.
+    """
+    if isinstance(value, dict):
+        return {k: as_data(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [as_data(v) for v in value]
+    if isinstance(value, str):
+        return untrusted(value) if "{" in value or value.startswith("#") else trust_as_template(value)
+    return value
