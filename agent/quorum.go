@@ -10,9 +10,10 @@ import (
 	"github.com/clustervision/luna/inventory"
 )
 
-// Three words of a head, each of which says more than the one before. It is alive where
-// gossip hears of it. It is fit where it can also keep what it is told: only then does
-// its vote count for anything. It serves where nodes are to be sent to it.
+// Three words of a head. It is alive where gossip hears of it. It is fit where it can also
+// keep what it is told: only then does its vote count for anything. It serves where nodes
+// are to be sent to it, which a head may do whose log is not written. Only one that is both
+// is able to take a duty over.
 
 // alive gives the names of the heads that gossip sees alive, this one included.
 func (m *member) alive() map[string]bool {
