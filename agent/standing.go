@@ -175,7 +175,7 @@ func (m *member) keepAsking(ctx context.Context) {
 			}
 		}
 		if err := m.outside(); err != nil {
-			m.log.Error(err.Error())
+			m.log.Error("this head is outside of its cluster", "err", err)
 			return
 		}
 	}
