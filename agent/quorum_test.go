@@ -44,10 +44,12 @@ func TestAVoterThatCannotWrite(t *testing.T) {
 		comment := strings.Repeat("x", 8<<10)
 		h2.Do(t, inventory.ChangeNetwork{Name: "net1", Comment: &comment})
 	})
-	agenttest.Eventually(t, soon, "the others know that h1 cannot write", func() bool {
-		s, err := h2.Client.Safe(t.Context(), "h3")
-		return err == nil && !s.Safe
-	})
+	for _, h := range []*agenttest.Head{h2, h3} {
+		agenttest.Eventually(t, soon, h.Name+" knows that h1 cannot write", func() bool {
+			s, err := h.Client.Safe(t.Context(), "h3")
+			return err == nil && !s.Safe
+		})
+	}
 	s, err := h2.Client.Safe(t.Context(), "h3")
 	noError(t, err)
 	if words := strings.Join(s.Reasons, "\n"); !strings.Contains(words, "without it 1 of 3 voters are there, and changes need 2 (h1 cannot write to disk)") {
