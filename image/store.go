@@ -39,13 +39,9 @@ type Store struct {
 // Open opens the store in dir, makes it if there is none, and removes what an earlier process left
 // half written.
 func Open(dir string) (*Store, error) {
-	_, err := os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		// Only then: Linux tells of what a disk failed to write in its life before, once, to
-		// whoever syncs next.
-		if err = os.MkdirAll(dir, 0o700); err == nil {
-			err = syncDir(filepath.Dir(dir))
-		}
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = syncDir(filepath.Dir(dir))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
