@@ -86,7 +86,8 @@ func noMember(t *testing.T, h *site.Head) {
 	t.Helper()
 	_, err := h.Luna(t.Context(), "head", "list")
 	var failure *site.Failure
-	if !errors.As(err, &failure) || failure.Code != 255 || !strings.Contains(failure.Stderr, "belongs to no cluster yet") {
+	if !errors.As(err, &failure) || failure.Code != 255 || !strings.Contains(failure.Stderr, "does not exist") ||
+		!strings.Contains(failure.Stderr, "belongs to no cluster yet") {
 		t.Errorf("%s: %v", h.Name, err)
 	}
 	if _, err := os.Stat(filepath.Join(h.Dir(), "identity.json")); err == nil {

@@ -180,6 +180,9 @@ func service(t *testing.T, h head) {
 		t.Errorf("a restart left process %s", now)
 	}
 	h.run("luna", "cluster", "status")
+	if list := h.run("/usr/share/luna/inventory", "--list"); !strings.Contains(list, "groups.luna") {
+		t.Errorf("the inventory for Ansible is %s", list)
+	}
 	h.run("systemctl", "stop", "luna")
 	if state, result := h.unit("ActiveState"), h.unit("Result"); state != "inactive" || result != "success" {
 		t.Errorf("stopped, it is %s, with %s", state, result)
