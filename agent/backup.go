@@ -271,13 +271,14 @@ func (m *member) mayRecover(ctx context.Context) error {
 			return refused("the heads can decide: nothing needs to be recovered; `luna head remove` takes out a head that is lost")
 		}
 	}
+	v := m.votes()
 	switch disk := m.peer.DiskError(); {
 	case ctx.Err() != nil:
 		return inventory.Errorf(inventory.KindUnavailable, "head", m.cfg.Name, "nothing was done: %v", context.Cause(ctx))
 	case disk != nil:
 		return refused("head '%s' cannot keep what it would decide alone: %v", m.cfg.Name, disk)
-	case !m.tooFew():
-		return refused("a majority of the voters is there (%s), and may yet agree: stop the agents of those that are to be lost, or mend the network between them", inventory.CompressHostlist(m.present()))
+	case !v.tooFew():
+		return refused("a majority of the voters is there (%s), and may yet agree: stop the agents of those that are to be lost, or mend the network between them", inventory.CompressHostlist(v.there))
 	}
 	return nil
 }

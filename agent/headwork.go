@@ -264,7 +264,7 @@ func (a *Agent) gone(ctx context.Context) error {
 // identity and no state would take itself for a member. The artifacts stay: whoever
 // joins again need not fetch them.
 func (a *Agent) forget() error {
-	err := os.Remove(identityPath(a.cfg.DataDir))
+	err := os.RemoveAll(identityPath(a.cfg.DataDir))
 	if err == nil {
 		err = syncDir(a.cfg.DataDir)
 	}

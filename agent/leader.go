@@ -177,10 +177,9 @@ func (m *member) nearlyCaughtUp(ctx context.Context, h *inventory.Head) bool {
 // assignDuties gives DHCP on each network with a range, and the polling of each
 // switch, to one head that is there and has an address on the network.
 func (m *member) assignDuties(ctx context.Context, inv *inventory.Inventory) {
-	fit := m.fit()
-	able := func(network *inventory.Network) (names []string) {
+	candidates := func(network *inventory.Network) (names []string) {
 		for h := range inv.Heads() {
-			if _, ok := h.AddressIn(network.Prefix); ok && fit[h.Name] && !h.Drained && !h.Witness {
+			if _, ok := h.AddressIn(network.Prefix); ok && m.able(h.Name) {
 				names = append(names, h.Name)
 			}
 		}
@@ -199,13 +198,13 @@ func (m *member) assignDuties(ctx context.Context, inv *inventory.Inventory) {
 	var duties []duty
 	for n := range inv.Networks() {
 		if !n.Range.IsZero() {
-			duties = append(duties, duty{kind: dutyDHCP, name: n.Name, holder: holder(n.Duty), candidates: able(n)})
+			duties = append(duties, duty{kind: dutyDHCP, name: n.Name, holder: holder(n.Duty), candidates: candidates(n)})
 		}
 	}
 	if inv.Format() >= 2 {
 		for s := range inv.Switches() {
 			if n, ok := inv.NetworkByID(s.Network); ok {
-				duties = append(duties, duty{kind: dutyPoll, name: s.Name, holder: holder(s.Duty), candidates: able(n)})
+				duties = append(duties, duty{kind: dutyPoll, name: s.Name, holder: holder(s.Duty), candidates: candidates(n)})
 			}
 		}
 	}

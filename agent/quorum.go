@@ -67,23 +67,36 @@ func (m *member) voters() []string {
 	return names
 }
 
-// countVoters counts the heads that have a vote, and those of them whose vote counts
-// for something now.
-func (m *member) countVoters() (voters, there int) {
-	return len(m.voters()), len(m.present())
+// votes are the voters by whether their vote counts for something now.
+type votes struct {
+	all   []string
+	there []string // fit
+	unfit []string // alive, and cannot write to disk
+	away  []string
 }
 
-// present names the voters that are fit.
-func (m *member) present() []string {
-	fit := m.fit()
-	return slices.DeleteFunc(m.voters(), func(name string) bool { return !fit[name] })
+// votes sorts the voters.
+func (m *member) votes() (v votes) {
+	fit, alive := m.fit(), m.alive()
+	v.all = m.voters()
+	for _, name := range v.all {
+		switch {
+		case fit[name]:
+			v.there = append(v.there, name)
+		case alive[name]:
+			v.unfit = append(v.unfit, name)
+		default:
+			v.away = append(v.away, name)
+		}
+	}
+	return v
 }
+
+// tooFew tells whether the voters that are there are no majority.
+func (v votes) tooFew() bool { return len(v.all) > 0 && len(v.there) <= len(v.all)/2 }
 
 // tooFew tells whether the voters that are fit are no majority.
-func (m *member) tooFew() bool {
-	voters, there := m.countVoters()
-	return voters > 0 && there <= voters/2
-}
+func (m *member) tooFew() bool { return m.votes().tooFew() }
 
 // outvoted tells whether this head has heard of no leader for a while and sees too
 // few voters that could agree on one: waiting is of no use then.
@@ -95,31 +108,30 @@ func (m *member) quorum() string {
 	for _, p := range m.peer.Members() {
 		members[p.Name] = p
 	}
-	voters, fit := m.voters(), m.fit()
+	v := m.votes()
 	var unfit, away []string
-	for _, name := range voters {
-		switch p, seen := members[name]; {
-		case fit[name]:
-		case name == m.cfg.Name || seen && p.State == consensus.Alive:
-			unfit = append(unfit, fmt.Sprintf("head '%s' cannot write its disk", name))
-		case !seen:
-			away = append(away, name+" not seen since this head started")
-		default:
+	for _, name := range v.unfit {
+		unfit = append(unfit, fmt.Sprintf("head '%s' cannot write its disk", name))
+	}
+	for _, name := range v.away {
+		if p, seen := members[name]; seen {
 			away = append(away, fmt.Sprintf("%s since %s", name, clock(p.Since)))
+		} else {
+			away = append(away, name+" not seen since this head started")
 		}
 	}
 	if len(away)+len(unfit) == 0 {
-		return fmt.Sprintf("the %d heads have not agreed on a leader: try again in a few seconds", len(voters))
+		return fmt.Sprintf("the %d heads have not agreed on a leader: try again in a few seconds", len(v.all))
 	}
 	var missing []string
 	if len(away) > 0 {
-		missing = append(missing, fmt.Sprintf("%d of %d heads unreachable: %s", len(away), len(voters), strings.Join(away, ", ")))
+		missing = append(missing, fmt.Sprintf("%d of %d heads unreachable: %s", len(away), len(v.all), strings.Join(away, ", ")))
 	}
 	text := strings.Join(append(missing, unfit...), "; ")
 	switch {
-	case !m.tooFew():
+	case !v.tooFew():
 		return text + "; the others are choosing a leader: try again in a few seconds"
-	case 2*(len(voters)-len(away)) > len(voters):
+	case 2*(len(v.all)-len(away)) > len(v.all):
 		return text + "; nodes that are known go on booting; make room there, or mend the disk"
 	}
 	return text + "; nodes that are known go on booting; if these heads will never come back, see `luna cluster recover --help`"
@@ -128,25 +140,14 @@ func (m *member) quorum() string {
 // quorumWithout tells why the others could not decide anything without a head: one
 // that goes down for a while, or for good.
 func (m *member) quorumWithout(name string, forGood bool) []string {
-	fit, alive := m.fit(), m.alive()
-	votes, there, has := 0, 0, false
-	var away, unfit []string
-	for _, voter := range m.voters() {
-		votes++
-		switch {
-		case voter == name:
-			has = true
-		case fit[voter]:
-			there++
-		case alive[voter]:
-			unfit = append(unfit, voter)
-		default:
-			away = append(away, voter)
-		}
-	}
-	if !has {
+	v := m.votes()
+	if !slices.Contains(v.all, name) {
 		return nil
 	}
+	others := func(names []string) []string {
+		return slices.DeleteFunc(names, func(voter string) bool { return voter == name })
+	}
+	votes, there, unfit, away := len(v.all), len(others(v.there)), others(v.unfit), others(v.away)
 	if forGood {
 		votes--
 	}

@@ -38,9 +38,7 @@ func TestAVoterThatCannotWrite(t *testing.T) {
 	addDHCP(t, h2)
 	h2.Do(t, network(1))
 	free := fillDisk(t, h1)
-	n := 0
 	untilDiskFails(t, h1, func() {
-		n++
 		comment := strings.Repeat("x", 8<<10)
 		h2.Do(t, inventory.ChangeNetwork{Name: "net1", Comment: &comment})
 	})

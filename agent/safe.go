@@ -135,7 +135,8 @@ func (a *Agent) Status(ctx context.Context) (api.ClusterStatus, error) {
 	if c != nil {
 		s.Cluster = c.UUID
 	}
-	s.Voters, s.Alive = m.countVoters() // one that was removed may still count
+	v := m.votes()
+	s.Voters, s.Alive = len(v.all), len(v.there) // one that was removed may still count
 	for _, h := range heads {
 		if h.Leader {
 			s.Leader = h.Name
