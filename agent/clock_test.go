@@ -123,6 +123,9 @@ func TestSafeAndStatus(t *testing.T) {
 	if why := reasons("h1"); !strings.Contains(why, "no other head that is there can answer DHCP on network 'cluster'") {
 		t.Errorf("the last one: %q", why)
 	}
+	if s, err := heads[0].Client.Safe(t.Context(), "h2"); err != nil || s.Safe || !strings.Contains(strings.Join(s.Reasons, "\n"), "no head leads") {
+		t.Errorf("safe without a quorum: %+v, %v", s, err)
+	}
 	status, err = heads[0].Client.Status(t.Context())
 	if err != nil || status.Alive != 1 {
 		t.Errorf("status without a quorum: %+v, %v", status, err)
@@ -149,6 +152,12 @@ func TestTheOnlyCopyIsNotSafeToLose(t *testing.T) {
 	if s, err := w.Client.Safe(t.Context(), "h1"); err != nil || !s.Safe {
 		t.Errorf("with a second copy: %+v, %v", s, err)
 	}
+	heads[1].Kill(t)
+	agenttest.Eventually(t, soon, "a copy on a head that is away does not count", func() bool {
+		s, err := w.Client.Safe(t.Context(), "h1")
+		return err == nil && strings.Contains(strings.Join(s.Reasons, "\n"), "is else only on h2, which cannot give it now")
+	})
+	refused(t, "remove", w.Client.RemoveHead(t.Context(), "h1", false), "is else only on h2, which cannot give it now", "--force")
 }
 
 // TestTokensEndByTheMeshsClock: which runs as long as there is one.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -43,10 +44,20 @@ func (m *member) status() api.HeadStatus {
 	return s
 }
 
+// askPatience is how long a head that is asked how it is may take to answer.
+const askPatience = 2 * time.Second
+
+// askAll asks each head that is alive how it is, this one too.
+func (m *member) askAll(ctx context.Context) map[string]api.HeadStatus {
+	status := m.askEach(ctx)
+	status[m.cfg.Name] = m.status()
+	return status
+}
+
 // askEach asks every other head that is alive, at the same time, each with the
 // same short deadline; who does not answer is left out.
 func (m *member) askEach(ctx context.Context) map[string]api.HeadStatus {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	alive := m.alive()
 	var (
@@ -78,8 +89,7 @@ func (a *Agent) Heads(ctx context.Context) ([]api.Head, error) {
 	if err != nil {
 		return nil, err
 	}
-	status := m.askEach(ctx)
-	status[m.cfg.Name] = m.status()
+	status := m.askAll(ctx)
 	members := map[string]consensus.Member{}
 	for _, p := range m.peer.Members() {
 		members[p.Name] = p
@@ -111,6 +121,9 @@ func (a *Agent) Heads(ctx context.Context) ([]api.Head, error) {
 		}
 		if w.State == string(consensus.Alive) { // of a dead one only the next leader takes the duty
 			w.Networks = append(w.Networks, answersOn(inv, h)...)
+			if _, answered := status[h.Name]; !answered {
+				w.Warnings = append(w.Warnings, fmt.Sprintf("is alive, but has not answered head '%s' within %s: see to its clock, its firewall (port %d) and its log", m.cfg.Name, askPatience, h.APIPort))
+			}
 		}
 		heads = append(heads, w)
 	}

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/clustervision/luna/consensus"
@@ -22,7 +24,7 @@ func (m *member) lead(ctx context.Context) error {
 		if _, ok := inv.Cluster(); ok {
 			m.raiseFormat(ctx, inv)
 			m.reconcile(ctx, inv, began)
-			m.assignDuties(ctx, inv)
+			m.assignDuties(ctx, inv, began)
 			m.stepAside(ctx, inv)
 		}
 		select {
@@ -99,20 +101,27 @@ func (m *member) removeServer(ctx context.Context, name string) {
 	m.tell(m.peer.RemoveServer(ctx, name), "remove", name)
 }
 
-// replaceVoter gives the vote of a head that has been away for long, however it went,
-// to one that waits. One that this head has never met counts from when it came to lead.
+// replaceVoter gives the vote of a head that has been away for long to one that waits.
 func (m *member) replaceVoter(ctx context.Context, servers []consensus.Server, waits string, began time.Time) {
-	since := map[string]time.Time{}
-	for _, p := range m.peer.Members() {
-		since[p.Name] = p.Since
+	servers = slices.DeleteFunc(servers, func(s consensus.Server) bool { return !s.Voter || s.Name == m.cfg.Name })
+	if lost := longAway(servers, m.peer.Members(), began, time.Now()); lost != "" {
+		m.tell(m.peer.Demote(ctx, lost), "take the vote, for "+waits+" is there", lost) // the next round gives it
 	}
-	alive := m.alive()
-	for _, s := range servers {
-		if at := or(since[s.Name], began); s.Voter && !alive[s.Name] && time.Since(at) > replaceAfter {
-			m.tell(m.peer.Demote(ctx, s.Name), "take the vote, for "+waits+" is there", s.Name)
-			return // the next round gives it
+}
+
+// longAway names one of the voters that has been away for longer than replaceAfter,
+// however it went. One that this head has never met counts from when it came to lead.
+func longAway(voters []consensus.Server, members []consensus.Member, began, now time.Time) string {
+	met := map[string]consensus.Member{}
+	for _, p := range members {
+		met[p.Name] = p
+	}
+	for _, v := range voters {
+		if p := met[v.Name]; p.State != consensus.Alive && now.Sub(cmp.Or(p.Since, began)) > replaceAfter {
+			return v.Name
 		}
 	}
+	return ""
 }
 
 // stepAside hands leadership to another head where this one is drained or only a
@@ -174,12 +183,23 @@ func (m *member) nearlyCaughtUp(ctx context.Context, h *inventory.Head) bool {
 	return err == nil && s.AppliedIndex+1000 > m.peer.CommitIndex()
 }
 
+// disobedience is for how long a head may answer gossip and not its leader before its
+// duties go to others. Raft asks each head several times a second; one that gets no CPU
+// for a while is late with both.
+const disobedience = 5 * time.Second
+
+// obeys tells whether a head follows this one, which leads since it began to: what it
+// does goes by a state that is not old. Others have some time to find a new leader.
+func (m *member) obeys(head string, began time.Time) bool {
+	return time.Since(began) < disobedience || m.peer.Obeys(head, time.Now().Add(-disobedience))
+}
+
 // assignDuties gives DHCP on each network with a range, and the polling of each
 // switch, to one head that is there and has an address on the network.
-func (m *member) assignDuties(ctx context.Context, inv *inventory.Inventory) {
+func (m *member) assignDuties(ctx context.Context, inv *inventory.Inventory, began time.Time) {
 	candidates := func(network *inventory.Network) (names []string) {
 		for h := range inv.Heads() {
-			if _, ok := h.AddressIn(network.Prefix); ok && m.able(h.Name) {
+			if _, ok := h.AddressIn(network.Prefix); ok && m.able(h.Name) && m.obeys(h.Name, began) {
 				names = append(names, h.Name)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/clustervision/luna/api"
 	"github.com/clustervision/luna/consensus"
 	"github.com/clustervision/luna/inventory"
 )
@@ -13,7 +14,7 @@ import (
 // Three words of a head. It is alive where gossip hears of it. It is fit where it can also
 // keep what it is told: only then does its vote count for anything. It serves where nodes
 // are to be sent to it, which a head may do whose log is not written. Only one that is both
-// is able to take a duty over.
+// is able to take a duty over; see obeys too.
 
 // alive gives the names of the heads that gossip sees alive, this one included.
 func (m *member) alive() map[string]bool {
@@ -137,17 +138,26 @@ func (m *member) quorum() string {
 	return text + "; nodes that are known go on booting; if these heads will never come back, see `luna cluster recover --help`"
 }
 
-// quorumWithout tells why the others could not decide anything without a head: one
-// that goes down for a while, or for good.
-func (m *member) quorumWithout(name string, forGood bool) []string {
-	v := m.votes()
+// without tells why the others could not decide anything without a head: one that goes
+// down for a while, or for good. Only who has answered counts, and hears of a
+// head that leads: one whose other ports are closed, or whose clock refuses all
+// certificates, is alive to gossip.
+func (v votes) without(name string, forGood bool, answers map[string]api.HeadStatus) []string {
 	if !slices.Contains(v.all, name) {
 		return nil
 	}
 	others := func(names []string) []string {
-		return slices.DeleteFunc(names, func(voter string) bool { return voter == name })
+		return slices.DeleteFunc(slices.Clone(names), func(voter string) bool { return voter == name })
 	}
-	votes, there, unfit, away := len(v.all), len(others(v.there)), others(v.unfit), others(v.away)
+	votes, there, unfit, away := len(v.all), 0, others(v.unfit), others(v.away)
+	var silent []string
+	for _, voter := range others(v.there) {
+		if s, answered := answers[voter]; answered && s.CutOff == 0 {
+			there++
+		} else {
+			silent = append(silent, voter)
+		}
+	}
 	if forGood {
 		votes--
 	}
@@ -165,6 +175,13 @@ func (m *member) quorumWithout(name string, forGood bool) []string {
 	}
 	if len(unfit) > 0 {
 		missing = append(missing, inventory.CompressHostlist(unfit)+" cannot write to disk")
+	}
+	for _, voter := range silent {
+		if s, answered := answers[voter]; answered {
+			missing = append(missing, fmt.Sprintf("%s hears of no head that leads for %.0f s", voter, s.CutOff))
+		} else {
+			missing = append(missing, voter+" is alive, but does not answer")
+		}
 	}
 	if len(missing) > 0 {
 		text += " (" + strings.Join(missing, ", ") + ")"

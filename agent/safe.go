@@ -27,20 +27,24 @@ func (a *Agent) Safe(ctx context.Context, name string) (api.Safety, error) {
 		return api.Safety{}, inventory.NotFound("head", name)
 	}
 	s := api.Safety{Head: name, Reasons: []string{}, Notes: []string{}}
-	s.Reasons = append(s.Reasons, m.quorumWithout(name, false)...)
-	s.Reasons = append(s.Reasons, m.lagWithout(ctx, name)...)
+	answers := m.askAll(ctx)
+	s.Reasons = append(s.Reasons, m.votes().without(name, false, answers)...)
+	s.Reasons = append(s.Reasons, lagWithout(name, answers)...)
 	s.Reasons = append(s.Reasons, m.imagesOnlyOn(h, m.serving)...)
 	s.Reasons = append(s.Reasons, m.networksOnlyOn(h)...)
-	status, err := m.statusOf(ctx, h)
+	status, answered := answers[name]
 	switch {
-	case err != nil:
-		s.Notes = append(s.Notes, fmt.Sprintf("head '%s' does not answer: %v", name, err))
+	case !answered:
+		s.Notes = append(s.Notes, fmt.Sprintf("head '%s' does not answer: nobody knows whether nodes boot from it", name))
 	case len(status.Booting) > 0:
 		s.Reasons = append(s.Reasons, fmt.Sprintf("%s boots from it at this moment", inventory.CompressHostlist(status.Booting)))
 	case status.Transfers > 0:
 		s.Reasons = append(s.Reasons, fmt.Sprintf("it serves %s at this moment", plural(status.Transfers, "download")))
 	}
-	if leader, _ := m.peer.Leader(); leader == name {
+	switch leader, _ := m.peer.Leader(); leader {
+	case "":
+		s.Reasons = append(s.Reasons, "no head leads: "+m.undecided())
+	case name:
 		s.Notes = append(s.Notes, "it leads: changes wait about a second for another leader, or none if it is drained first")
 	}
 	if !h.Drained && !h.Witness {
@@ -50,17 +54,15 @@ func (a *Agent) Safe(ctx context.Context, name string) (api.Safety, error) {
 	return s, nil
 }
 
-// lagWithout tells which other voters do not have yet what was decided.
-func (m *member) lagWithout(ctx context.Context, name string) []string {
-	status := m.askEach(ctx)
-	status[m.cfg.Name] = m.status()
+// lagWithout tells which other heads do not have yet what was decided.
+func lagWithout(name string, answers map[string]api.HeadStatus) []string {
 	newest := uint64(0)
-	for _, s := range status {
+	for _, s := range answers {
 		newest = max(newest, s.AppliedIndex)
 	}
 	var why []string
-	for _, other := range slices.Sorted(maps.Keys(status)) {
-		if behind := newest - status[other].AppliedIndex; other != name && behind > lagAllowed {
+	for _, other := range slices.Sorted(maps.Keys(answers)) {
+		if behind := newest - answers[other].AppliedIndex; other != name && behind > lagAllowed {
 			why = append(why, fmt.Sprintf("head '%s' is still catching up: %d changes behind", other, behind))
 		}
 	}

@@ -55,6 +55,14 @@ func (r *replica) LastContact() time.Duration {
 	return time.Since(last)
 }
 
+// Obeys tells whether a head has answered this one, as its leader, a question of raft's
+// that was asked since then. One that is alive to gossip need not: a port may be closed,
+// or a clock so wrong that no certificate is good there. False where this head does not
+// lead.
+func (r *replica) Obeys(name string, since time.Time) bool {
+	return r.IsLeader() && (name == r.name || r.transport.answers.since(name, r.raft.CurrentTerm(), since))
+}
+
 // Server is a head in the raft configuration.
 type Server struct {
 	Name  string
