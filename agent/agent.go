@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -97,6 +98,7 @@ func New(cfg Config) (*Agent, error) {
 	if a.socket, err = listenSocket(cfg.Socket); err != nil {
 		return nil, err
 	}
+	sweep(cfg)
 	if id != nil {
 		m, err := newMember(cfg, id)
 		if err != nil {
@@ -106,6 +108,19 @@ func New(cfg Config) (*Agent, error) {
 		a.become(m)
 	}
 	return a, nil
+}
+
+// sweep removes what an agent that was killed had begun to write: initrds, unpacked, and
+// files of writeFile.
+func sweep(cfg Config) {
+	for _, pattern := range []string{initrdWork + "*", "*.json.[0-9]*", "*.key.[0-9]*", "*.snap.[0-9]*"} {
+		old, _ := fs.Glob(os.DirFS(cfg.DataDir), pattern) // the patterns are good
+		for _, name := range old {
+			if err := os.RemoveAll(filepath.Join(cfg.DataDir, name)); err != nil {
+				cfg.Logger.Warn("cannot remove what was left half written", "err", err)
+			}
+		}
+	}
 }
 
 // become makes this head a member; nil makes it nobody again.

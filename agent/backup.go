@@ -122,8 +122,10 @@ func (a *Agent) Restore(ctx context.Context, backup []byte) (api.RestoreReply, e
 	refused := func(format string, args ...any) (api.RestoreReply, error) {
 		return api.RestoreReply{}, inventory.Errorf(inventory.KindRefused, "cluster", "general", format, args...)
 	}
-	if m, err := a.self(); err == nil {
-		return refused("this head is already a member, of cluster %s: restore on a fresh one, or `luna leave` first", m.id.Cluster)
+	if m, err := a.self(); err == nil && m.onlyHead() {
+		return refused("this head is already a member, the only one of cluster %s: to make of it what the backup says, stop its agent, empty %s but for artifacts, start it, and restore", m.id.Cluster, a.cfg.DataDir)
+	} else if err == nil {
+		return api.RestoreReply{}, fmt.Errorf("%w: restore on a fresh one, or `luna leave` first", m.isMember())
 	}
 	if a.cfg.Witness {
 		return refused("head '%s' is to be a witness, and cannot be the only one: restore on another, and let it join", a.cfg.Name)
@@ -288,7 +290,7 @@ func (m *member) mayRecover(ctx context.Context) error {
 // where it was with the next start of the agent.
 func (a *Agent) recovered(old *member, generation uint64) (*member, error) {
 	id := *old.id
-	id.Generation, id.Adopt = generation, &adoption{Alone: true}
+	id.Generation, id.Init, id.Adopt = generation, nil, &adoption{Alone: true}
 	if failure := id.save(a.cfg.DataDir); failure != nil {
 		was, err := newMember(a.cfg, old.id)
 		return was, errors.Join(failure, err)
@@ -335,41 +337,39 @@ func (m *member) adopt(ctx context.Context) bool {
 	if ctx.Err() != nil || !m.insist(ctx, c, done) {
 		return false
 	}
-	if path != "" {
-		_ = os.Remove(path) // what is left there does no harm
-	}
 	m.log.Info("this head is the only one of the cluster", "generation", m.id.Generation)
 	return true
 }
 
-// load makes the snapshot in a file the state.
+// load makes the snapshot in a file the state, unless that was done before the agent
+// ended: what was decided since must stay.
 func (m *member) load(ctx context.Context, path string, done func() bool) error {
 	if err := m.bootstrap(ctx); err != nil {
 		return err
 	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read the backup: %w", err)
-	}
-	for !done() {
+	for {
 		leader := m.peer.LeaderChanged()
-		var later <-chan time.Time
-		if m.peer.IsLeader() {
+		if m.peer.IsLeader() && m.catchUp(ctx) == nil {
+			if done() {
+				return nil
+			}
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return fmt.Errorf("read the backup: %w", err)
+			}
 			// A command that comes between is lost; nobody has been told yet that there
 			// is a cluster.
-			err := m.peer.Restore(ctx, bytes.NewReader(b), int64(len(b)))
+			err = m.peer.Restore(ctx, bytes.NewReader(b), int64(len(b)))
 			if err == nil {
 				return nil
 			}
 			m.log.Info("the backup is not restored yet", "err", err) // raft may not be ready to
-			later = time.After(200 * time.Millisecond)
 		}
 		select {
 		case <-leader:
-		case <-later:
+		case <-time.After(200 * time.Millisecond):
 		case <-ctx.Done():
 			return nil
 		}
 	}
-	return nil
 }

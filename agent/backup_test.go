@@ -3,11 +3,14 @@ package agent_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/clustervision/luna/agent/agenttest"
 	"github.com/clustervision/luna/inventory"
@@ -160,6 +163,9 @@ func TestBackupAndRestore(t *testing.T) {
 	refused(t, "restore on a member", err, "already a member")
 	heads[1].Kill(t)
 	heads[2].Kill(t)
+	agenttest.Eventually(t, soon, "h1 misses them", func() bool {
+		return row(t, heads[0], "h2").State == "failed" && row(t, heads[0], "h3").State == "failed"
+	})
 	_, err = heads[0].Client.Backup(t.Context())
 	refused(t, "backup without a majority", err, "no backup that is sure to be whole", "2 of 3 heads unreachable")
 	heads[0].Kill(t)
@@ -222,6 +228,7 @@ func TestRestoreWhereImagesAre(t *testing.T) {
 	old.Stop(t)
 	fresh := agenttest.Start(t, "new")
 	noError(t, os.CopyFS(filepath.Join(fresh.Config.DataDir, "artifacts"), os.DirFS(filepath.Join(old.Config.DataDir, "artifacts"))))
+	p.age(t, fresh)
 	reply, err := fresh.Client.Restore(t.Context(), backup)
 	noError(t, err)
 	if len(reply.Missing) != 1 || reply.Missing[0] != "login" {
@@ -267,6 +274,44 @@ func TestRestoreIsKilled(t *testing.T) {
 		fresh.Run(t)
 		if _, ok := fresh.View().Network("net2"); !ok {
 			agenttest.Eventually(t, soon, "a change is kept", func() bool { _, ok := fresh.View().Network("net2"); return ok })
+		}
+		fresh.Stop(t)
+	}
+}
+
+// TestRestoreIsCutAtItsEnd: it is done, and only what says so is not on disk yet. What
+// was decided since must not go back to the backup, whether that is still there or not.
+func TestRestoreIsCutAtItsEnd(t *testing.T) {
+	old := agenttest.Start(t, "old")
+	agenttest.Init(t, old)
+	backup, err := old.Client.Backup(t.Context())
+	noError(t, err)
+	old.Stop(t)
+	_, packed, _ := bytes.Cut(backup, []byte("\n"))
+	z, err := zstd.NewReader(bytes.NewReader(packed))
+	noError(t, err)
+	snapshot, err := io.ReadAll(z)
+	noError(t, err)
+	for _, there := range []bool{true, false} {
+		fresh := agenttest.Start(t, "new")
+		_, err = fresh.Client.Restore(t.Context(), backup)
+		noError(t, err)
+		fresh.Do(t, network(1))
+		fresh.Stop(t)
+		identityOf(t, fresh, func(id map[string]any) { id["adopt"] = map[string]any{"backup": "restore.snap"} })
+		if there {
+			noError(t, os.WriteFile(filepath.Join(fresh.Config.DataDir, "restore.snap"), snapshot, 0o600))
+		}
+		fresh.Run(t)
+		agenttest.Eventually(t, soon, "it is written down that it was restored", func() bool {
+			b, err := os.ReadFile(filepath.Join(fresh.Config.DataDir, "identity.json"))
+			return err == nil && !bytes.Contains(b, []byte("adopt"))
+		})
+		if _, ok := fresh.View().Network("net1"); !ok || generation(fresh) != 1 {
+			t.Errorf("generation %d; the change since is there: %t", generation(fresh), ok)
+		}
+		if s, err := fresh.Client.Self(t.Context()); err != nil || len(s.Warnings) > 0 {
+			t.Errorf("it warns of %q (%v)", s.Warnings, err)
 		}
 		fresh.Stop(t)
 	}

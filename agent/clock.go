@@ -167,7 +167,7 @@ func ends(inv *inventory.Inventory) []time.Time {
 // A head says only what would survive that its power is cut.
 func (k *timekeeper) everywhere(ctx context.Context, inv *inventory.Inventory) uint64 {
 	status := k.askEach(ctx)
-	lowest := k.peer.SyncApplied()
+	lowest := min(k.peer.SyncApplied(), inv.Index) // of what came since, a head may be that inv does not list
 	for h := range inv.Heads() {
 		if h.Name == k.cfg.Name || h.Witness {
 			continue

@@ -145,6 +145,9 @@ func (k *keeper) record(ctx context.Context, v *inventory.ImageVersion, held boo
 // fetch brings one artifact from the other heads into the store.
 func (k *keeper) fetch(ctx context.Context, v *inventory.ImageVersion, d swarm.Descriptor) error {
 	from := k.source(v, d.SHA256)
+	if err := k.store.HasRoom(d.Size); err != nil {
+		return fmt.Errorf("fetch %s: %w", d.Name, err)
+	}
 	if len(from.HTTP) > 0 {
 		k.log.Info("fetching from the other heads", "image", v.ID, "file", d.Name, "bytes", d.Size)
 	}
@@ -233,12 +236,7 @@ const keepUnknown = 10 * time.Minute
 
 // forget stops seeding and removes what no version needs.
 func (k *keeper) forget(inv *inventory.Inventory) {
-	needed := map[string]bool{}
-	for v := range inv.Versions() {
-		for _, a := range artifacts(v) {
-			needed[a.SHA256] = true
-		}
-	}
+	needed := needed(inv)
 	for id := range k.warned {
 		if _, ok := inv.Version(id); !ok {
 			k.warn.set("image version "+id, nil)
@@ -252,6 +250,32 @@ func (k *keeper) forget(inv *inventory.Inventory) {
 			delete(k.seeded, hash)
 		}
 	}
+	k.tidy()
+}
+
+// needed gives the artifacts that some version names.
+func needed(inv *inventory.Inventory) map[string]bool {
+	sums := map[string]bool{}
+	for v := range inv.Versions() {
+		for _, a := range artifacts(v) {
+			sums[a.SHA256] = true
+		}
+	}
+	return sums
+}
+
+// tidy removes from disk what no version needs. A head that does not know what is newest
+// leaves all as it is: at its start, and while it joins or is restored, it may know of no
+// version at all, or of those of long ago.
+func (k *keeper) tidy() {
+	if !k.standing().current {
+		return
+	}
+	inv := k.machine.View() // after it was found to be current
+	if _, listed := inv.Head(k.cfg.Name); !listed {
+		return // it leads a log in which nothing is yet
+	}
+	needed := needed(inv)
 	k.forgetAside(needed)
 	if len(k.unneeded(needed)) == 0 || !k.packing.TryLock() {
 		return
@@ -260,7 +284,9 @@ func (k *keeper) forget(inv *inventory.Inventory) {
 	for _, sum := range k.unneeded(needed) {
 		if err := k.store.Remove(sum); err != nil {
 			k.log.Warn("cannot remove an artifact that nobody needs", "err", err)
+			continue
 		}
+		k.log.Info("an artifact that no image version needs is removed", "file", sum)
 	}
 }
 

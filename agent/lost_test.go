@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/netip"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/clustervision/luna/agent/agenttest"
 	"github.com/clustervision/luna/inventory"
@@ -60,6 +63,17 @@ func noError(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// age makes the files of the version old ones on a head.
+func (p *published) age(t *testing.T, h *agenttest.Head) {
+	t.Helper()
+	for sum := range p.content {
+		noError(t, os.Chtimes(file(h, sum), old, old))
+	}
+}
+
+// old is before anything that a test does.
+var old = time.Now().Add(-24 * time.Hour)
 
 func file(h *agenttest.Head, sum string) string {
 	return filepath.Join(h.Config.DataDir, "artifacts", sum)
@@ -225,4 +239,56 @@ func TestTheLastCopyIsLost(t *testing.T) {
 	h.Run(t)
 	p.heldBy(t, h, h)
 	agenttest.Eventually(t, 10*time.Second, "the warning is gone", func() bool { return warning() == "" })
+}
+
+// TestArtifactsOutliveALeave: who joins again has them still, and removes later what
+// nobody needs.
+func TestArtifactsOutliveALeave(t *testing.T) {
+	heads := agenttest.Mesh(t, 2)
+	p := publish(t, heads[0])
+	p.heldBy(t, heads[0], heads...)
+	_, err := leave(t, heads[1], false)
+	noError(t, err)
+	p.age(t, heads[1])
+	nobodys := file(heads[1], strings.Repeat("0", 64))
+	noError(t, os.WriteFile(nobodys, []byte("of a version of long ago"), 0o600))
+	noError(t, os.Chtimes(nobodys, old, old))
+	heads[1].JoinAt(t, heads[0])
+	p.heldBy(t, heads[0], heads...)
+	for sum := range p.content {
+		if st, err := os.Stat(file(heads[1], sum)); err != nil || !st.ModTime().Before(time.Now().Add(-time.Hour)) {
+			t.Errorf("%s was fetched anew (%v)", sum, err)
+		}
+	}
+	n := 1
+	agenttest.Eventually(t, soon, "what no version needs is removed", func() bool {
+		heads[0].Do(t, network(n)) // it looks on changes
+		n++
+		_, err := os.Stat(nobodys)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+}
+
+// TestNoRoomForAVersion: a head does not begin to fetch what does not fit, says so, and
+// fetches it when there is room.
+func TestNoRoomForAVersion(t *testing.T) {
+	h1 := agenttest.Start(t, "h1")
+	agenttest.Init(t, h1)
+	h2 := agenttest.Start(t, "h2", onSmallDisk(t))
+	h2.JoinAt(t, h1)
+	ballast := filepath.Join(h2.Config.DataDir, "ballast")
+	var st unix.Statfs_t
+	noError(t, unix.Statfs(h2.Config.DataDir, &st))
+	noError(t, os.WriteFile(ballast, make([]byte, int64(st.Bavail)*st.Bsize-2<<20), 0o600))
+	p := publish(t, h1)
+	agenttest.Eventually(t, soon, "h2 says that it has no room", func() bool {
+		s, err := h2.Client.Self(t.Context())
+		return err == nil && strings.Contains(strings.Join(s.Warnings, "\n"), "fetch compute.tar.zst: it needs 2 MiB in ")
+	})
+	if _, err := os.Stat(file(h2, p.Kernel.SHA256)); err != nil {
+		t.Errorf("what fits is not fetched: %v", err)
+	}
+	h2.Do(t, network(1)) // it writes as ever
+	noError(t, os.Remove(ballast))
+	p.heldBy(t, h1, h1, h2)
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -58,6 +59,7 @@ type member struct {
 	pulse     pulse
 	keeper    atomic.Pointer[timekeeper] // while this head leads
 
+	begun      atomic.Bool                             // what the identity told this head to begin
 	stop       chan struct{}                           // closed by end
 	afterwards atomic.Pointer[func() (*member, error)] // what this head is after it ends as this member; nil: as ctx says
 
@@ -184,7 +186,7 @@ func (m *member) superseded() error {
 		}
 	}
 	if by := m.successor.Load(); by != nil {
-		return fmt.Errorf("the cluster was recovered or restored on head '%s' without this head, whose state is of before: it serves nobody; stop its agent, empty %s, and join anew", *by, m.cfg.DataDir)
+		return fmt.Errorf("the cluster was recovered or restored on head '%s' without this head, whose state is of before: it serves nobody; `luna leave` on '%s' makes it forget that, and then it may join anew", *by, m.cfg.Name)
 	}
 	return nil
 }
@@ -272,8 +274,24 @@ func (m *member) begin(ctx context.Context) error {
 	default:
 		return nil
 	}
-	m.id.Init, m.id.Adopt = nil, nil
-	return m.id.save(m.cfg.DataDir)
+	m.begun.Store(true)
+	id := *m.id
+	id.Init, id.Adopt = nil, nil
+	for {
+		err := id.save(m.cfg.DataDir)
+		m.warn.set("identity", err)
+		if err == nil {
+			break
+		}
+		m.log.Warn("that the cluster is begun is not written down yet", "err", err) // the next start of the agent finds out
+		if !pause(ctx, time.Second) {
+			return nil
+		}
+	}
+	if m.id.Adopt != nil && m.id.Adopt.Backup != "" { // not before: without the file the next start could not go on
+		_ = os.Remove(filepath.Join(m.cfg.DataDir, m.id.Adopt.Backup)) // what is left there does no harm
+	}
+	return nil
 }
 
 // bootstrap makes this head the only voter of a new cluster, if it is in none.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -19,12 +20,12 @@ func (a *Agent) Prepare(_ context.Context, c inventory.Command) (inventory.Comma
 	}
 	switch c := c.(type) {
 	case inventory.AddNetwork:
-		c.NSHostname = or(c.NSHostname, hostname())
+		c.NSHostname = cmp.Or(c.NSHostname, hostname())
 		return c, nil
 	case inventory.AddOSImage:
 		k, err := kernelOf(c.Name, c.Path, c.KernVer)
 		c.KernVer = k.Version
-		c.GrabExcludeList = or(c.GrabExcludeList, image.DefaultGrabExclude)
+		c.GrabExcludeList = cmp.Or(c.GrabExcludeList, image.DefaultGrabExclude)
 		return c, err
 	case inventory.ChangeCluster:
 		return c, checkSite(c.User, c.Path)

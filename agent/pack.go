@@ -149,9 +149,12 @@ func (p *packer) packTree(ctx context.Context, v *inventory.ImageVersion) error 
 	return err
 }
 
+// initrdWork begins the names of directories in DataDir where initrds are built.
+const initrdWork = "initrd-"
+
 // initrd builds the initrd and puts it into the store.
 func (p *packer) initrd(ctx context.Context, name string) (inventory.Artifact, error) {
-	work, err := os.MkdirTemp(p.m.cfg.DataDir, "initrd-")
+	work, err := os.MkdirTemp(p.m.cfg.DataDir, initrdWork)
 	if err != nil {
 		return inventory.Artifact{}, err
 	}

@@ -1,13 +1,18 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/clustervision/luna/boot/dhcp"
 	"github.com/clustervision/luna/inventory"
@@ -94,13 +99,16 @@ func (p *pulse) look(away time.Duration) {
 	p.looked = now
 }
 
-// know notes that the head was current at a moment, unless it slept since.
-func (p *pulse) know(at time.Time) {
+// know notes that the head was current at a moment, and tells whether it did: not where
+// the head slept since.
+func (p *pulse) know(at time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if at.After(p.woke) && time.Since(p.looked) <= late {
-		p.current, p.sure = true, at
+	if !at.After(p.woke) || time.Since(p.looked) > late {
+		return false
 	}
+	p.current, p.sure = true, at
+	return true
 }
 
 // awakeSince gives when the head started, or woke up last.
@@ -122,12 +130,12 @@ func (m *member) standing() standing {
 	}
 }
 
-// mayTell tells whether this head may say what machines boot: it knows what the
+// mayTell tells whether this head may say what machines boot: it runs, and knows what the
 // others do, or is cut off from them, for no longer than they keep the addresses that
 // it knows from everybody else.
 func (m *member) mayTell() bool {
 	s := m.standing()
-	return (s.current || s.cutOff && s.unsure < inventory.RetiredFor) && m.outside() == nil
+	return s.awake && (s.current || s.cutOff && s.unsure < inventory.RetiredFor) && m.outside() == nil
 }
 
 // keepPulse looks after how well this head knows.
@@ -155,10 +163,9 @@ func (m *member) keepSure(ctx context.Context) {
 		if m.catchUp(ctx) != nil {
 			continue
 		}
-		m.pulse.know(at)
-		if time.Since(saved) > saveEvery {
-			saved = time.Now()
-			m.saveSure(saved)
+		if m.pulse.know(at) && time.Since(saved) > saveEvery {
+			saved = at
+			m.saveSure(at)
 		}
 	}
 }
@@ -204,8 +211,8 @@ func (m *member) outside() error {
 	inv := m.machine.View()
 	_, begun := inv.Cluster()
 	_, listed := inv.Head(m.cfg.Name)
-	if m.removed.Load() || begun && !listed && m.id.Adopt == nil {
-		return fmt.Errorf("this head was removed from the cluster and serves nobody: stop its agent, and empty %s before it joins anew", m.cfg.DataDir)
+	if m.removed.Load() || begun && !listed && (m.id.Adopt == nil || m.begun.Load()) {
+		return fmt.Errorf("head '%s' was removed from the cluster and serves nobody: `luna leave` on it makes it forget the cluster, and then it may join anew", m.cfg.Name)
 	}
 	return m.superseded()
 }
@@ -214,12 +221,20 @@ func (m *member) outside() error {
 // answers does not begin anew with its agent.
 type sureRecord struct {
 	Current time.Time `json:"current"` // when the head was last, by its clock
+	// The same by the time since the machine booted, which nobody sets, and the boot
+	// for which that is true.
+	BootID string        `json:"boot_id,omitempty"`
+	Uptime time.Duration `json:"uptime,omitempty"`
 }
 
 func (m *member) surePath() string { return filepath.Join(m.cfg.DataDir, "current.json") }
 
 func (m *member) saveSure(at time.Time) {
-	b, err := json.Marshal(sureRecord{at.UTC()})
+	r := sureRecord{Current: at.UTC()}
+	if id, up, err := sinceBoot(); err == nil {
+		r.BootID, r.Uptime = id, up-time.Since(at)
+	}
+	b, err := json.Marshal(r)
 	if err == nil {
 		err = writeFile(m.surePath(), b)
 	}
@@ -229,12 +244,37 @@ func (m *member) saveSure(at time.Time) {
 }
 
 // lastSure gives how long ago this head was current, as far as is written down. Where that
-// is in the future, the clock was set, and by how much says how little is known.
+// is in the future, the clock was set, and by how much says how little is known; where it
+// cannot be read nothing is.
 func (m *member) lastSure() time.Duration {
 	b, err := os.ReadFile(m.surePath())
-	var r sureRecord
-	if err != nil || json.Unmarshal(b, &r) != nil {
-		return 0
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0 // it is new
 	}
-	return time.Since(r.Current).Abs()
+	var r sureRecord
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		m.log.Warn("when this head was current cannot be read: it answers no node until it is again", "err", err)
+		return inventory.RetiredFor
+	}
+	if id, up, err := sinceBoot(); err == nil && id == r.BootID {
+		return up - r.Uptime
+	}
+	return time.Since(r.Current).Abs() // after a reboot there is only the clock
+}
+
+// sinceBoot gives which boot of the machine this is, and how long ago that was, with the
+// time for which it was suspended (proc(5), clock_gettime(2)).
+func sinceBoot() (id string, uptime time.Duration, err error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", 0, err
+	}
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return "", 0, err
+	}
+	return string(bytes.TrimSpace(b)), time.Duration(t.Nano()), nil
 }

@@ -46,20 +46,16 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	names, err := filepath.Glob(filepath.Join(escapeGlob(dir), draftPrefix+"*"))
+	names, err := fs.Glob(os.DirFS(dir), draftPrefix+"*")
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	for _, name := range names {
-		if err := os.Remove(name); err != nil {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			return nil, fmt.Errorf("open the store: remove what was left half written: %w", err)
 		}
 	}
 	return &Store{dir: dir, damaged: map[string]bool{}}, nil
-}
-
-func escapeGlob(dir string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
 }
 
 // Create opens a new, empty file in the store, for reading and writing, to be given to Commit or
@@ -71,6 +67,24 @@ func (s *Store) Create() (*os.File, error) {
 	}
 	s.drafts.Add(1)
 	return f, nil
+}
+
+// spare is the most that a file to be fetched leaves free, in bytes, beside a twentieth of
+// the file system where that is less: others write there too.
+const spare = 256 << 20
+
+// HasRoom tells, by an error, that a file of so many bytes is not to be begun: it would fill
+// the file system, to the harm of everybody who writes there, and not fit in the end.
+func (s *Store) HasRoom(size int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		return &fs.PathError{Op: "statfs", Path: s.dir, Err: err}
+	}
+	leave := min(spare, int64(st.Blocks)*st.Bsize/20)
+	if free := int64(st.Bavail) * st.Bsize; free < size+leave {
+		return fmt.Errorf("it needs %d MiB in %s, and %d MiB that stay free, where %d MiB are free: %w", size>>20, s.dir, leave>>20, free>>20, unix.ENOSPC)
+	}
+	return nil
 }
 
 // Writing tells whether a file of Create is open: something is being packed or fetched.
