@@ -215,6 +215,23 @@ func TestDrainEndsWithUndrain(t *testing.T) {
 	refused(t, "the drain", <-done, "undrained meanwhile")
 }
 
+// TestNobodyWaits: who does not want to wait for nodes does not.
+func TestNobodyWaits(t *testing.T) {
+	heads := agenttest.Mesh(t, 3)
+	p := publish(t, heads[0])
+	p.heldBy(t, heads[1], heads...)
+	slowly(t, heads[1], p.Root.SHA256)
+	said := ""
+	noError(t, heads[0].Client.Drain(t.Context(), "h2", api.DrainRequest{NoWait: true}, func(e api.JobEvent) { said += e.Message }))
+	if !row(t, heads[0], "h2").Drained || !strings.Contains(said, "luna cluster safe h2") {
+		t.Errorf("drained: %t; said: %q", row(t, heads[0], "h2").Drained, said)
+	}
+	noError(t, heads[0].Client.Undrain(t.Context(), "h2"))
+	_, err := leave(t, heads[1], true)
+	noError(t, err)
+	nobody(t, heads[1])
+}
+
 // TestWitness: two heads and a vote that keeps nothing.
 func TestWitness(t *testing.T) {
 	heads := agenttest.Mesh(t, 2)

@@ -198,6 +198,15 @@ func TestRemoveALiveHead(t *testing.T) {
 			if _, ok := rest[0].View().Network("net2"); ok {
 				t.Error("the change of a head that was removed was made")
 			}
+			refused(t, "a join before it has forgotten", gone.Client.Join(t.Context(), api.JoinRequest{Address: rest[0].API(), Token: "T"}), "head '"+gone.Name+"' was removed", "luna leave")
+			said, err := leave(t, gone, false)
+			noError(t, err)
+			if last := said[len(said)-1]; !strings.Contains(last, "has forgotten it") {
+				t.Errorf("said: %q", said)
+			}
+			nobody(t, gone)
+			gone.JoinAt(t, rest[0])
+			voters(t, heads, names(heads)...)
 		})
 	}
 }
@@ -244,6 +253,19 @@ func TestRemoveALostHeadByForce(t *testing.T) {
 	_, err = heads[2].TryDo(network(5))
 	refused(t, "a change at one that was removed while it was away", err)
 	heads[0].Do(t, network(6))
+}
+
+// TestATokenThatACutOffHeadDoesNotKnow: it may be good, and is not called unknown.
+func TestATokenThatACutOffHeadDoesNotKnow(t *testing.T) {
+	heads := agenttest.Mesh(t, 3)
+	heads[2].Stop(t)
+	i, err := heads[0].Client.Invite(t.Context(), api.InviteRequest{})
+	noError(t, err)
+	heads[0].Kill(t)
+	heads[1].Kill(t)
+	heads[2].Run(t)
+	err = agenttest.Start(t, "h4").Client.Join(t.Context(), api.JoinRequest{Address: heads[2].API(), Token: i.Token})
+	refused(t, "join at a head that is cut off", err, "head 'h3' cannot tell whether the token is good", "2 of 3 heads unreachable")
 }
 
 // TestOneOfTwoIsLost: nothing can be decided until the other one recovers alone.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,10 +66,14 @@ func (a *Agent) Drain(ctx context.Context, by inventory.Asker, name string, r ap
 	if err := a.tellHead(ctx, by, inventory.ChangeHead{Name: name, Drained: &yes}); err != nil {
 		return err
 	}
+	if r.NoWait {
+		progress(api.JobEvent{Phase: api.JobDone, Message: fmt.Sprintf("head '%s' is drained, and what still boots from it goes on: `luna cluster safe %s` tells when it may go down", name, name)})
+		return nil
+	}
 	if err := m.peer.DiskError(); err != nil {
 		return inventory.Errorf(inventory.KindUnavailable, "head", name, "head '%s' is drained and takes nothing new, but head '%s' cannot see how far that is (%v): wait with `luna head drain %s` on another head", name, m.cfg.Name, err, name)
 	}
-	return m.waitDrained(ctx, name, or(r.Wait, drainPatience), progress)
+	return m.waitDrained(ctx, name, cmp.Or(r.Wait, drainPatience), progress)
 }
 
 // checkWait refuses what is no time to wait.
@@ -111,7 +116,7 @@ func (m *member) waitDrained(ctx context.Context, name string, patience time.Dur
 			return nil
 		}
 		if !pause(ctx, drainLook) {
-			return inventory.Errorf(inventory.KindUnavailable, "head", name, "head '%s' is drained and takes nothing new, but after %s still %s: wait again with `luna head drain %s`, or stop it and let the nodes go on from the other heads; `luna head undrain %s` ends the drain", name, patience, or(words, "may do something"), name, name)
+			return inventory.Errorf(inventory.KindUnavailable, "head", name, "head '%s' is drained and takes nothing new, but after %s still %s: wait again with `luna head drain %s`, or stop it and let the nodes go on from the other heads; `luna head undrain %s` ends the drain", name, patience, cmp.Or(words, "may do something"), name, name)
 		}
 	}
 }
@@ -185,6 +190,9 @@ func (a *Agent) Leave(ctx context.Context, by inventory.Asker, name string, r ap
 	if name != a.cfg.Name {
 		return inventory.Errorf(inventory.KindInvalid, "head", name, "this is head '%s': run `luna leave` on '%s', or `luna head remove %s` for one that is lost", a.cfg.Name, name, name)
 	}
+	if m.outside() != nil {
+		return a.end(ctx, m, by, progress, "head '%s', which the cluster goes on without, has forgotten it; it may join again with a new token")
+	}
 	h, ok := m.machine.View().Head(name)
 	if !ok {
 		return inventory.NotFound("head", name)
@@ -192,11 +200,12 @@ func (a *Agent) Leave(ctx context.Context, by inventory.Asker, name string, r ap
 	if err := checkWait(name, r.Wait); err != nil {
 		return err
 	}
-	if err := m.mayGo(h, r.Force); err != nil {
+	if err := m.mayGo(ctx, h, r.Force); err != nil {
 		return err
 	}
 	if !h.Witness && m.othersServe(name) {
-		if err := a.Drain(ctx, by, name, api.DrainRequest{Wait: r.Wait}, quietEnd(progress)); err != nil && !r.Force {
+		wait := api.DrainRequest{Wait: r.Wait, NoWait: r.NoWait || r.Force}
+		if err := a.Drain(ctx, by, name, wait, quietEnd(progress)); err != nil && !r.Force {
 			return inventory.Errorf(inventory.AsError(err).Kind, "head", name, "head '%s' has not left the cluster (`luna leave --force` waits for nothing): %v", name, err)
 		}
 	}
@@ -204,7 +213,12 @@ func (a *Agent) Leave(ctx context.Context, by inventory.Asker, name string, r ap
 		return err
 	}
 	m.waitUncounted(ctx)
-	gone := api.JobEvent{Phase: api.JobDone, Message: fmt.Sprintf("head '%s' has left the cluster; it may join again with a new token", name)}
+	return a.end(ctx, m, by, progress, "head '%s' has left the cluster; it may join again with a new token")
+}
+
+// end makes this head, which counts no more, nobody, and says so.
+func (a *Agent) end(ctx context.Context, m *member, by inventory.Asker, progress func(api.JobEvent), say string) error {
+	gone := api.JobEvent{Phase: api.JobDone, Message: fmt.Sprintf(say, a.cfg.Name)}
 	if by.From != a.cfg.Name {
 		progress(gone) // what it would be told by later ends with the member
 	}
@@ -288,7 +302,7 @@ func (a *Agent) RemoveHead(ctx context.Context, by inventory.Asker, name string,
 	if !ok {
 		return inventory.NotFound("head", name)
 	}
-	if err := m.mayGo(h, force); err != nil {
+	if err := m.mayGo(ctx, h, force); err != nil {
 		return err
 	}
 	if err := a.tellHead(ctx, by, inventory.RemoveHead{Name: name}); err != nil {
@@ -327,7 +341,7 @@ func (a *Agent) ReplaceHead(ctx context.Context, by inventory.Asker, name string
 
 // tokenLife is how long a join token is good.
 func tokenLife(ttl time.Duration) (time.Duration, error) {
-	ttl = or(ttl, time.Hour)
+	ttl = cmp.Or(ttl, time.Hour)
 	if ttl < time.Second || ttl > 30*24*time.Hour {
 		return 0, inventory.Errorf(inventory.KindInvalid, "head", "", "a token may live from one second to 30 days, not %s", ttl)
 	}
@@ -336,11 +350,17 @@ func tokenLife(ttl time.Duration) (time.Duration, error) {
 
 // mayGo refuses to let a head go for good where that costs something that nobody
 // else can give.
-func (m *member) mayGo(h *inventory.Head, force bool) error {
+func (m *member) mayGo(ctx context.Context, h *inventory.Head, force bool) error {
+	if m.onlyHead() {
+		return inventory.Errorf(inventory.KindRefused, "head", h.Name, "'%s' is the only head: without it there is no cluster. To end the cluster, stop its agent and empty %s", h.Name, m.cfg.DataDir)
+	}
+	if m.outvoted() {
+		return inventory.Errorf(inventory.KindUnavailable, "head", h.Name, "no change can be made now: %s", m.undecided())
+	}
 	if force {
 		return nil
 	}
-	costs := slices.Concat(m.quorumWithout(h.Name, true), m.imagesOnlyOn(h, m.live))
+	costs := slices.Concat(m.votes().without(h.Name, true, m.askAll(ctx)), m.imagesOnlyOn(h, m.live))
 	switch {
 	case !m.live(h.Name):
 		return m.lostFor(h, costs)
@@ -348,6 +368,15 @@ func (m *member) mayGo(h *inventory.Head, force bool) error {
 		return inventory.Errorf(inventory.KindRefused, "head", h.Name, "head '%s' cannot be removed: %s (--force removes it all the same)", h.Name, strings.Join(costs, "; "))
 	}
 	return nil
+}
+
+// onlyHead tells whether the cluster has no other head.
+func (m *member) onlyHead() bool {
+	n := 0
+	for range m.machine.View().Heads() {
+		n++
+	}
+	return n == 1
 }
 
 // lostFor refuses to remove a head that does not answer unless a person says that
@@ -388,7 +417,7 @@ func (m *member) waitGone(ctx context.Context, name string) error {
 			return nil
 		}
 		if !pause(ctx, 50*time.Millisecond) {
-			return err
+			return inventory.Errorf(inventory.KindUnavailable, "head", name, "head '%s' is removed, but its vote still counts: `luna cluster status` tells when it does not, and `luna head invite` makes a token for another", name)
 		}
 	}
 }

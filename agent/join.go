@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -112,8 +113,8 @@ func (a *Agent) initAgain(ctx context.Context, m *member, old *inventory.Cluster
 func newCluster(r api.InitRequest, httpPort int) (inventory.Cluster, error) {
 	c := inventory.Cluster{
 		UUID: hex.EncodeToString(random(8)), FrontendAddress: r.FrontendAddress, FrontendPort: httpPort,
-		NodePrefix: or(r.NodePrefix, defaultPrefix), NodeDigits: or(r.NodeDigits, defaultDigits),
-		User: or(r.User, defaultUser), Path: or(r.Path, defaultPath),
+		NodePrefix: cmp.Or(r.NodePrefix, defaultPrefix), NodeDigits: cmp.Or(r.NodeDigits, defaultDigits),
+		User: cmp.Or(r.User, defaultUser), Path: cmp.Or(r.Path, defaultPath),
 		Replicas: defaultReplicas, SeedSeconds: defaultSeedSeconds,
 		Secrets: inventory.Secrets{GossipKey: random(32), BootKey: random(32)},
 	}
@@ -131,14 +132,6 @@ func newCluster(r api.InitRequest, httpPort int) (inventory.Cluster, error) {
 		return c, inventory.Errorf(inventory.KindInvalid, "cluster", "general", "'%s' is not a valid directory", r.Path)
 	}
 	return c, nil
-}
-
-func or[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }
 
 func random(n int) []byte {
@@ -190,7 +183,7 @@ func firstAddress(frontend netip.Addr) netip.Addr {
 	if near.IsValid() {
 		return near
 	}
-	return or(first, frontend)
+	return cmp.Or(first, frontend)
 }
 
 // enter opens what a member needs, keeps the identity, and lets Run take over.
@@ -210,22 +203,27 @@ func (a *Agent) enter(id *identity) (*member, error) {
 }
 
 // setAside puts the state of a cluster away that this head, which belongs to none, has not
-// forgotten whole: it must not become that of another one.
+// forgotten whole: it must not become that of another one. It may be all that is left of
+// the first, so nothing takes its place.
 func (a *Agent) setAside() error {
 	state := filepath.Join(a.cfg.DataDir, "raft")
 	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	aside := state + ".before"
-	err := os.RemoveAll(aside)
-	if err == nil {
-		err = os.Rename(state, aside)
+	for n := 2; exists(aside); n++ {
+		aside = fmt.Sprintf("%s.before%d", state, n)
 	}
-	if err != nil {
+	if err := os.Rename(state, aside); err != nil {
 		return inventory.Errorf(inventory.KindRefused, "head", a.cfg.Name, "the state of a cluster that this head belongs to no more is in the way: %v", err)
 	}
 	a.log.Warn("the state of a cluster that this head belongs to no more is set aside", "as", aside)
 	return syncDir(a.cfg.DataDir)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // waitFor waits until the state is as wanted.
@@ -295,13 +293,13 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest) error {
 		return inventory.Errorf(inventory.KindRefused, "head", a.cfg.Name, format, args...)
 	}
 	if m, err := a.self(); err == nil {
-		return refused("this head is already a member, of cluster %s", m.id.Cluster)
+		return m.isMember()
 	}
 	token, err := pki.ParseToken(r.Token)
 	if err != nil {
 		return inventory.Errorf(inventory.KindInvalid, "head", a.cfg.Name, "%v", err)
 	}
-	host := r.Address
+	host := strings.TrimSuffix(strings.TrimPrefix(r.Address, "https://"), "/") // as --server has it
 	if _, _, err := net.SplitHostPort(host); err != nil {
 		host = net.JoinHostPort(strings.Trim(host, "[]"), "7051")
 	}
@@ -318,6 +316,15 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest) error {
 		return err
 	}
 	return m.caughtUp(ctx, reply.Index)
+}
+
+// isMember refuses what only a head can do that belongs to no cluster.
+func (m *member) isMember() error {
+	err := m.outside()
+	if err == nil {
+		err = fmt.Errorf("this head is already a member, of cluster %s", m.id.Cluster)
+	}
+	return inventory.Errorf(inventory.KindRefused, "head", m.cfg.Name, "%v", err)
 }
 
 // meet connects to a member and makes sure, before anything secret is said,
@@ -527,8 +534,10 @@ func (a *Agent) Admit(ctx context.Context, r api.AdmitRequest) (api.AdmitReply, 
 func (m *member) checkInvite(ctx context.Context, r api.AdmitRequest, hash string) error {
 	i, ok := m.machine.View().Invite(r.InviteID)
 	if !ok {
-		_ = m.catchUp(ctx) // the invite may be younger than this head's state; what it knows then counts
-		i, ok = m.machine.View().Invite(r.InviteID)
+		err := m.catchUp(ctx) // the invite may be younger than this head's state
+		if i, ok = m.machine.View().Invite(r.InviteID); !ok && err != nil {
+			return inventory.Errorf(inventory.KindUnavailable, "head", r.Name, "head '%s' cannot tell whether the token is good, ask another one: %s", m.cfg.Name, m.undecided())
+		}
 	}
 	if !ok || i.Hash != hash {
 		return inventory.Errorf(inventory.KindDenied, "head", r.Name, "the token is unknown to this cluster: make one with `luna head invite`")

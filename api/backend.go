@@ -130,13 +130,15 @@ type HeadChange struct {
 
 // DrainRequest is luna head drain.
 type DrainRequest struct {
-	Wait time.Duration `json:"wait,omitempty" doc:"nanoseconds to wait for nodes that boot from it; ten minutes if 0"`
+	Wait   time.Duration `json:"wait,omitempty" doc:"nanoseconds to wait for nodes that boot from it; ten minutes if 0"`
+	NoWait bool          `json:"no_wait,omitempty" doc:"do not wait at all"`
 }
 
 // LeaveRequest is luna leave.
 type LeaveRequest struct {
-	Force bool          `json:"force,omitempty" doc:"even where that costs the quorum or the only copy of an image"`
-	Wait  time.Duration `json:"wait,omitempty" doc:"nanoseconds to wait for nodes that boot from it; ten minutes if 0"`
+	Force  bool          `json:"force,omitempty" doc:"even where that costs the quorum or the only copy of an image, and without waiting"`
+	Wait   time.Duration `json:"wait,omitempty" doc:"nanoseconds to wait for nodes that boot from it; ten minutes if 0"`
+	NoWait bool          `json:"no_wait,omitempty" doc:"do not wait at all"`
 }
 
 // ReplaceRequest is luna head replace.

@@ -193,9 +193,9 @@ type Head struct {
 	Name         string         `json:"name"`
 	Address      netip.Addr     `json:"address"`
 	Addresses    []netip.Prefix `json:"addresses" doc:"all that it has, with the length of their networks"`
-	State        string         `json:"state" doc:"alive, suspect, failed, left or joining"`
+	State        string         `json:"state" doc:"alive, failed, or left (its agent was stopped)"`
 	Since        time.Time      `json:"since" doc:"since when it is in this state, as the asked head saw it"`
-	Role         string         `json:"role" doc:"voter or nonvoter"`
+	Role         string         `json:"role" doc:"voter, nonvoter, or joining"`
 	Leader       bool           `json:"leader"`
 	AppliedIndex uint64         `json:"applied_index" doc:"how far its inventory is; 0 if it does not answer"`
 	Networks     []string       `json:"networks" doc:"networks on which it answers DHCP"`

@@ -110,10 +110,7 @@ func statusText(s api.ClusterStatus) string {
 		heads.header = append(heads.header, "Version")
 	}
 	for _, h := range s.Heads {
-		role := h.Role
-		if h.Witness {
-			role += ", witness"
-		}
+		role := headRole(h)
 		if h.Leader {
 			role += ", leads"
 		}

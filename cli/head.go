@@ -40,7 +40,7 @@ has applied the inventory, and the networks on which it answers DHCP.`,
 			return out.print(s.stdout(), nonNil(all), func() *table {
 				t := &table{header: []string{"Name", "Address", "State", "Role", "Leader", "Applied", "Networks"}}
 				for _, h := range all {
-					t.add(h.Name, h.Address, headState(h), h.Role, h.Leader, h.AppliedIndex, strings.Join(h.Networks, ","))
+					t.add(h.Name, h.Address, headState(h), headRole(h), h.Leader, headIndex(h), strings.Join(h.Networks, ","))
 				}
 				return t
 			})
@@ -52,13 +52,30 @@ has applied the inventory, and the networks on which it answers DHCP.`,
 
 // headState is how a head is, in as few words as a column has room for.
 func headState(h api.Head) string {
-	switch {
-	case h.CutOff > 0:
-		return h.State + ", cut off"
-	case h.Drained:
-		return h.State + ", drained"
+	state := h.State
+	if h.CutOff > 0 {
+		state += ", cut off"
 	}
-	return h.State
+	if h.Drained {
+		state += ", drained"
+	}
+	return state
+}
+
+// headIndex is how far a head is, if it says so.
+func headIndex(h api.Head) any {
+	if h.AppliedIndex == 0 {
+		return "?"
+	}
+	return h.AppliedIndex
+}
+
+// headRole is what a head is among the others; of a witness too, which votes alike.
+func headRole(h api.Head) string {
+	if h.Witness {
+		return h.Role + ", witness"
+	}
+	return h.Role
 }
 
 func headShow(a *app) *cobra.Command {
@@ -91,10 +108,20 @@ func headTable(h api.Head) *table {
 		}
 		return t.UTC().Format(time.RFC3339)
 	}
+	var addresses []string
+	for _, p := range h.Addresses {
+		addresses = append(addresses, p.String())
+	}
+	cutOff := "no"
+	if h.CutOff > 0 {
+		cutOff = fmt.Sprintf("for %.0f s", h.CutOff)
+	}
 	t := &table{header: []string{"Parameter", "Value"}}
 	t.add("name", h.Name)
 	t.add("address", h.Address)
+	t.add("addresses", strings.Join(addresses, ","))
 	t.add("applied_index", h.AppliedIndex)
+	t.add("cut_off", cutOff)
 	t.add("drained", h.Drained)
 	t.add("joined", at(h.Joined))
 	t.add("leader", h.Leader)
@@ -168,14 +195,14 @@ func (s *session) drains(a *app, wait time.Duration) (*api.Client, time.Duration
 	if s.given("timeout") && a.timeout > 0 {
 		wait = min(wait, a.timeout)
 	}
-	if wait == 0 {
-		wait = time.Nanosecond // 0 asks for the head's own patience
-	}
 	return s.within(max(wait, 0) + drainRest), wait
 }
 
-// drained says what to do where a drain has no answer.
-func drained(name string, err error) error {
+// drained says what to do where a drain has no answer, or nobody waits for it.
+func (s *session) drained(ctx context.Context, name string, err error) error {
+	if ctx.Err() != nil {
+		s.note("head '%s' may be drained, and stays so: `luna head list` tells, `luna head undrain %s` ends it", name, name)
+	}
 	if errors.Is(err, inventory.ErrUnknown) || errors.Is(err, errNoAnswer) {
 		return inventory.Errorf(inventory.KindUnknown, "head", name, "%v: `luna head list` tells whether '%s' is drained, and the same command may be given again", err, name)
 	}
@@ -204,9 +231,9 @@ same, and to drain it again is to wait again.`,
 			}
 			p := newProgress(s.cmd.ErrOrStderr(), "drain "+s.name)
 			client, wait := s.drains(a, wait)
-			err := client.Drain(ctx, s.name, api.DrainRequest{Wait: wait}, p.show)
+			err := client.Drain(ctx, s.name, api.DrainRequest{Wait: wait, NoWait: wait == 0}, p.show)
 			p.end()
-			return drained(s.name, err)
+			return s.drained(ctx, s.name, err)
 		}),
 	})
 	c.Flags().DurationVar(&wait, "wait", drainWait, "how long to wait for nodes that boot from it; 0 does not wait")
@@ -267,13 +294,18 @@ back only by a new invitation. One that is merely down needs no removal.
 It is refused where the others could then decide nothing, where the head has the
 only copy of an image, and where it does not answer: it may be cut off only, and
 then goes on booting the nodes that it knows. --force says that it is off and
-stays so, and that the rest is known.`,
-		Example: "  luna head remove h3",
+stays so, and that the rest is known. One that works is better taken out with luna
+leave on it, which waits for the nodes that boot from it.`,
+		Example: "  luna head remove h3 --force",
 		RunE: a.do(func(ctx context.Context, s *session) error {
 			if err := mustNotBeDry(s); err != nil {
 				return err
 			}
-			return s.RemoveHead(ctx, s.name, force)
+			err := s.RemoveHead(ctx, s.name, force)
+			if err == nil {
+				s.note("head '%s' is removed, and serves nobody: `luna leave` on it makes it forget the cluster, before it may join anew", s.name)
+			}
+			return err
 		}),
 	})
 	c.Flags().BoolVar(&force, "force", false, "whatever it costs")
@@ -291,7 +323,11 @@ join again. It is refused where the others could then decide nothing, or where
 this head has the only copy of an image.
 
 It waits for nodes that boot from this head as luna head drain does. When that was
-too long, the head has not left, and stays drained.`,
+too long, the head has not left, and stays drained. A head that was removed, or
+that its cluster went on without, forgets that cluster at once.
+
+This head is the one on this machine, or the one that --server names; LUNA_SERVER
+does not suffice.`,
 		Example: "  luna leave",
 		Args:    noArgs,
 		RunE: a.do(func(ctx context.Context, s *session) error {
@@ -302,16 +338,19 @@ too long, the head has not left, and stays drained.`,
 			if err != nil {
 				return err
 			}
+			if !a.local() && (!s.given("server") || strings.Contains(a.server, ",")) {
+				return refusef("head", self.Name, "'%s' stands for head '%s', which is not on this machine: if that is to leave, name it alone with --server", a.serverName(), self.Name)
+			}
 			p := newProgress(s.cmd.ErrOrStderr(), "leave")
 			client, wait := s.drains(a, r.Wait)
-			r.Wait = wait
+			r.Wait, r.NoWait = wait, wait == 0
 			err = client.Leave(ctx, self.Name, r, p.show)
 			p.end()
-			return drained(self.Name, err)
+			return s.drained(ctx, self.Name, err)
 		}),
 	}
 	f := c.Flags()
-	f.BoolVar(&r.Force, "force", false, "whatever it costs the others")
+	f.BoolVar(&r.Force, "force", false, "whatever it costs the others, and without waiting")
 	f.DurationVar(&r.Wait, "wait", drainWait, "how long to wait for nodes that boot from it; 0 does not wait")
 	return c
 }

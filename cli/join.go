@@ -73,17 +73,20 @@ func join(ctx context.Context, s *session, r api.JoinRequest, limit time.Duratio
 	go func() { joined <- s.within(limit).Join(ctx, r) }() // ends with ctx at the latest
 	tick := time.NewTicker(joinPoll)
 	defer tick.Stop()
-	told, admitted := "", false
+	told, member, admitted := "", false, false
 	for {
 		select {
 		case err := <-joined:
+			if err != nil && ctx.Err() != nil && member {
+				continue // with what is said then
+			}
 			if err != nil {
 				return err
 			}
 			admitted = true
 		case <-tick.C:
 		case <-ctx.Done():
-			if !admitted {
+			if !member && !admitted {
 				return <-joined
 			}
 			return fmt.Errorf("this head was admitted but %s after %v: it goes on trying, see `luna head list`", told, limit)
@@ -92,6 +95,7 @@ func join(ctx context.Context, s *session, r api.JoinRequest, limit time.Duratio
 		if err != nil {
 			continue
 		}
+		member = self.Member
 		word, ready := standing(self)
 		if word != told {
 			s.note("head '%s' %s", self.Name, word)

@@ -99,12 +99,18 @@ func replication(ctx context.Context, s *session, version string) (string, error
 	if err != nil {
 		return "", err
 	}
+	hold := 0 // how many heads may hold images
+	for _, h := range heads {
+		if !h.Witness {
+			hold++
+		}
+	}
 	for _, v := range o.Versions {
 		if v.ID == version && v.State != api.VersionReplicating {
 			return "", nil
 		}
 		if v.ID == version {
-			return fmt.Sprintf("held by %d of %d heads", len(v.Heads), max(1, min(cluster.Replicas, len(heads)))), nil
+			return fmt.Sprintf("held by %d of %d heads", len(v.Heads), max(1, min(cluster.Replicas, hold))), nil
 		}
 	}
 	return "", inventory.NotFound("version", version)

@@ -54,8 +54,8 @@ at all. A long option may be cut short as long as it stays unique.
 With --dry-run a command changes nothing and tells what it would change. What was
 changed, luna log lists and luna undo takes back.
 
-Exit status: 0 done, 1 refused or failed, 2 wrong usage, 255 an object is missing,
-exists already, or a value is bad.`,
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 255 an
+object is missing, exists already, or a value is bad.`,
 		Example: `  luna cluster init --frontend_address 10.30.255.254
   luna node list -o json`,
 		RunE: chooseCommand,
