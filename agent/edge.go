@@ -56,27 +56,39 @@ func (m *member) serveNodes(ctx context.Context) error {
 
 // followNetworks starts and stops services as networks and addresses come and go.
 func (m *member) followNetworks(ctx context.Context, h *boot.Handler, loaders boot.Loaders) error {
-	running := map[string]context.CancelFunc{}
+	type run struct {
+		stop context.CancelFunc
+		done chan struct{}
+	}
+	running := map[service]run{}
 	m.opening.Add(1)
 	looked := sync.OnceFunc(func() { m.opening.Add(-1) })
 	all, ctx := errgroup.WithContext(ctx)
 	for {
 		changed := m.machine.Changed()
 		want := m.services(h, loaders)
-		for name, stop := range running {
-			if want[name] == nil {
-				stop()
-				delete(running, name)
+		for s, r := range running {
+			if want[s] == nil {
+				r.stop()
+				delete(running, s)
+				select {
+				case <-r.done: // what comes in its place may want its port
+				case <-time.After(time.Second):
+				}
 			}
 		}
-		for name, open := range want {
-			if running[name] != nil {
+		for s, open := range want {
+			if _, runs := running[s]; runs {
 				continue
 			}
 			own, stop := context.WithCancel(ctx)
-			running[name] = stop
+			done := make(chan struct{})
+			running[s] = run{stop, done}
 			m.opening.Add(1)
-			all.Go(func() error { return m.keep(own, name, open) })
+			all.Go(func() error {
+				defer close(done)
+				return m.keep(own, s.name, open)
+			})
 		}
 		looked()
 		select {
@@ -88,9 +100,25 @@ func (m *member) followNetworks(ctx context.Context, h *boot.Handler, loaders bo
 	}
 }
 
-// services gives what should run now, by a name that says what and where.
-func (m *member) services(h *boot.Handler, loaders boot.Loaders) map[string]func() (runner, error) {
-	want := map[string]func() (runner, error){}
+// service is one that runs for nodes. Where anything of it changes it is another one.
+type service struct {
+	name string     // for people: what, and where
+	addr netip.Addr // of this head
+	// device is where DHCP is: sockets do not follow a device that is made anew, by
+	// the same name, and do not tell.
+	device device
+}
+
+// device is a network device. Its name may become another's, its index not.
+type device struct {
+	name  string
+	index int
+}
+
+// services gives what should run now.
+func (m *member) services(h *boot.Handler, loaders boot.Loaders) map[service]func() (runner, error) {
+	want := map[service]func() (runner, error){}
+	served := map[device]bool{}
 	self := m.describe()
 	devices := deviceOf()
 	for n := range m.machine.View().Networks() {
@@ -99,7 +127,7 @@ func (m *member) services(h *boot.Handler, loaders boot.Loaders) map[string]func
 			continue
 		}
 		if specific(m.cfg.Bind) && addr != m.cfg.Bind {
-			want["HTTP on "+addr.String()] = func() (runner, error) {
+			want[service{name: "HTTP on " + addr.String(), addr: addr}] = func() (runner, error) {
 				l, err := listen(addr, self.HTTPPort, "http-port")
 				return runFunc(func(ctx context.Context) error { return serve(ctx, guarded{l, m.guard}, m.counted(h), m.log) }), err
 			}
@@ -108,32 +136,34 @@ func (m *member) services(h *boot.Handler, loaders boot.Loaders) map[string]func
 			continue
 		}
 		if m.cfg.TFTPPort >= 0 {
-			want["TFTP on "+addr.String()] = func() (runner, error) {
+			want[service{name: "TFTP on " + addr.String(), addr: addr}] = func() (runner, error) {
 				return tftp.New(tftp.Config{Addr: netip.AddrPortFrom(addr, uint16(m.cfg.TFTPPort)).String(), Open: h.OpenTFTP, Logger: m.log})
 			}
 		}
 		if all := boot.Broadcast(n.Prefix); m.firstScript() && all.IsValid() {
-			want["TFTP on "+all.String()] = func() (runner, error) {
+			want[service{name: "TFTP on " + all.String(), addr: addr}] = func() (runner, error) {
 				return tftp.New(tftp.Config{
 					Addr: netip.AddrPortFrom(all, uint16(m.cfg.TFTPPort)).String(), Open: h.OpenTFTP, Logger: m.log,
-					Answers: func() bool { return m.answers(n.ID) != dhcp.Silent },
+					Answers: func() bool {
+						n, ok := m.machine.View().NetworkOf(addr)
+						return ok && m.answers(n.ID) != dhcp.Silent
+					},
 				})
 			}
 		}
-		device, ok := devices[addr]
-		if m.cfg.DHCPPort < 0 || !ok {
+		d, ok := devices[addr]
+		if m.cfg.DHCPPort < 0 || !ok || served[d] {
 			continue
 		}
-		if name := "DHCP on " + device; want[name] == nil {
-			want[name] = func() (runner, error) { return m.openDHCP(device, n.ID, loaders) }
-		}
+		served[d] = true
+		want[service{name: "DHCP on " + d.name, addr: addr, device: d}] = func() (runner, error) { return m.openDHCP(d.name, addr, loaders) }
 	}
 	return want
 }
 
-func (m *member) openDHCP(device string, network inventory.ID, loaders boot.Loaders) (runner, error) {
+func (m *member) openDHCP(device string, addr netip.Addr, loaders boot.Loaders) (runner, error) {
 	return dhcp.New(dhcp.Config{
-		Device: device, Network: network, Self: m.cfg.Name, View: m.machine.View,
+		Device: device, Address: addr, Self: m.cfg.Name, View: m.machine.View,
 		Answers: m.answers, Lease: m.lease, LeaseTime: leaseTime, Loaders: loaders, Logger: m.log,
 		FirstScript: m.firstScript(),
 	})
@@ -144,8 +174,8 @@ func (m *member) openDHCP(device string, network inventory.ID, loaders boot.Load
 func (m *member) firstScript() bool { return m.cfg.TFTPPort == 69 }
 
 // deviceOf gives the network device of each of the machine's addresses.
-func deviceOf() map[netip.Addr]string {
-	devices := map[netip.Addr]string{}
+func deviceOf() map[netip.Addr]device {
+	devices := map[netip.Addr]device{}
 	ifaces, err := net.Interfaces()
 	if err != nil {
 		return devices
@@ -157,7 +187,7 @@ func deviceOf() map[netip.Addr]string {
 		}
 		for _, a := range addrs {
 			if p, err := netip.ParsePrefix(a.String()); err == nil {
-				devices[p.Addr().Unmap()] = i.Name
+				devices[p.Addr().Unmap()] = device{i.Name, i.Index}
 			}
 		}
 	}

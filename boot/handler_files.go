@@ -33,7 +33,7 @@ func (h *Handler) versionFile(w http.ResponseWriter, r *http.Request, artifact f
 		refuse(w, http.StatusNotFound, "no osimage has a version '%s'", r.PathValue("version"))
 		return
 	}
-	h.serve(w, r, artifact(v).SHA256)
+	h.serve(w, r, artifact(v))
 }
 
 // bootFile answers for the loaders, and for kernels and initrds under the names
@@ -45,7 +45,7 @@ func (h *Handler) bootFile(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if a, ok := legacyFile(h.View(), name); ok {
-		h.serve(w, r, a.SHA256)
+		h.serve(w, r, a)
 		return
 	}
 	refuse(w, http.StatusNotFound, "no loader, kernel or initrd has that name")
@@ -76,13 +76,14 @@ func (h *Handler) artifact(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "an artifact is /artifacts/SHA256, in lower case hex")
 		return
 	}
-	h.serve(w, r, r.PathValue("sha256"))
+	h.serve(w, r, inventory.Artifact{SHA256: r.PathValue("sha256")}) // who asks by a hash looks at what comes
 }
 
 // serve answers with an artifact. A head that has not got it says so at once:
-// whoever asks goes on to the next head.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, sha256 string) {
-	path, ok := h.Files(sha256)
+// whoever asks goes on to the next head. One that was cut short it has not: firmware
+// would boot it.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, a inventory.Artifact) {
+	path, ok := h.Files(a.SHA256)
 	if !ok {
 		refuse(w, http.StatusNotFound, "this head does not hold that file (yet): ask another head")
 		return
@@ -94,8 +95,13 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, sha256 string) {
 		return
 	}
 	defer f.Close()
+	if st, err := f.Stat(); err != nil || a.Size > 0 && st.Size() != a.Size {
+		h.Logger.Error("an artifact has not the size that it should have", "path", path, "size", a.Size, "error", err)
+		refuse(w, http.StatusNotFound, "this head's copy of that file is damaged: ask another head")
+		return
+	}
 	// What a hash names never changes, so there is no time to compare.
-	w.Header().Set("ETag", `"`+sha256+`"`)
+	w.Header().Set("ETag", `"`+a.SHA256+`"`)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	http.ServeContent(w, r, "", time.Time{}, f)
 }
@@ -107,6 +113,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, sha256 string) {
 func (h *Handler) OpenTFTP(name string, from netip.Addr) (io.ReadSeekCloser, error) {
 	if path, ok := h.Loaders.lookup(name); ok {
 		return os.Open(path)
+	}
+	if !h.Current() {
+		return nil, fmt.Errorf("%s: this head does not know what is newest: %w", name, fs.ErrNotExist)
 	}
 	s := Site{Inventory: h.View(), Live: h.Live}
 	if network, ok := s.Inventory.NetworkOf(from); ok {

@@ -35,7 +35,7 @@ func newServer(t *testing.T) *server {
 	t.Helper()
 	dir := t.TempDir()
 	for digit, content := range map[string]string{"a": "the root", "b": "the kernel", "c": "the initrd"} {
-		writeFile(t, filepath.Join(dir, hash(digit)), []byte(content))
+		writeFile(t, filepath.Join(dir, hash(digit)), fmt.Appendf(nil, "%-1000s", content))
 	}
 	writeFile(t, dir+"/undionly.kpxe", []byte("a loader"))
 	s := &server{inv: fixture()}
@@ -367,6 +367,38 @@ func TestOpenTFTP(t *testing.T) {
 			t.Errorf("%s: got %q, %v", name, b, err)
 		}
 		f.Close()
+	}
+}
+
+// TestACutFileIsNotServed: firmware cannot know that a kernel is not whole.
+func TestACutFileIsNotServed(t *testing.T) {
+	s := newServer(t)
+	path, _ := s.Files(hash("b"))
+	if err := os.Truncate(path, 999); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/boot/" + versionA + "/vmlinuz", "/boot/compute-vmlinuz-6.1.0-1-amd64"} {
+		if r := s.ask("GET", name, fromNode1, "", ""); r.StatusCode != http.StatusNotFound || !strings.Contains(read(t, r), "ask another head") {
+			t.Errorf("%s: %s", name, r.Status)
+		}
+	}
+	if r := s.ask("GET", "/boot/"+versionA+"/initrd", fromNode1, "", ""); r.StatusCode != http.StatusOK {
+		t.Errorf("the initrd, which is whole: %s", r.Status)
+	}
+}
+
+// TestTFTPOfAHeadThatKnowsLess: it gives loaders, and nothing that might be old.
+func TestTFTPOfAHeadThatKnowsLess(t *testing.T) {
+	s := newServer(t)
+	s.Current = func() bool { return false }
+	for name, given := range map[string]bool{"undionly.kpxe": true, "pxelinux.cfg/01-52-54-00-00-00-01": false, "first/52-54-00-00-00-01": false} {
+		f, err := s.OpenTFTP(name, netip.MustParseAddr(fromNode1))
+		if given != (err == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			f.Close()
+		}
 	}
 }
 

@@ -175,8 +175,27 @@ func (s Site) Syslinux(n *inventory.Node, token string) (string, error) {
 	return render("syslinux.cfg", data), nil
 }
 
-// version gives what the node boots. The refusal says what is missing.
+// Withheld says why the node may not have the address yet, which is its own: another
+// machine may still be offered it. "" where it may. now is by the mesh's clock.
+func Withheld(inv *inventory.Inventory, n *inventory.Node, address netip.Addr, now time.Time) string {
+	switch had, ok := inv.RetiredFrom(address, n.MAC); {
+	case !ok:
+		return ""
+	case !had.Until.IsZero():
+		return fmt.Sprintf("%s is leased to %s for up to %s more: node '%s' gets it then", address, had.MAC, had.Until.Sub(now).Round(time.Second), n.Name)
+	default:
+		return fmt.Sprintf("%s was the address of %s until lately, and a head that has not heard of the change may still give it to that machine: node '%s' gets it when all heads know, or when those that are away are removed", address, had.MAC, n.Name)
+	}
+}
+
+// version gives what the node boots. The refusal says what is missing. It has no other
+// address to boot with than its own, which must be its own alone, as for DHCP.
 func (s Site) version(n *inventory.Node) (*inventory.OSImage, *inventory.ImageVersion, error) {
+	if _, address, ok := s.bootAddress(n); ok {
+		if why := Withheld(s.Inventory, n, address.Addr(), s.Inventory.Clock()); why != "" {
+			return nil, nil, inventory.Errorf(inventory.KindRefused, "node", n.Name, "%s", why)
+		}
+	}
 	g, ok := s.Inventory.GroupByID(n.Group)
 	if !ok {
 		return nil, nil, inventory.Errorf(inventory.KindRefused, "node", n.Name, "node '%s' is in no group", n.Name)

@@ -177,6 +177,39 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// TestWithheldAddress: a machine that has become a node just now, at the boot menu say,
+// gets its address by the kernel's command line as late as by DHCP: promise 5.
+func TestWithheldAddress(t *testing.T) {
+	tx := fixture().Begin()
+	tx.Enter(2, clock)
+	old, _ := tx.Node("node001")
+	moved := *old
+	moved.MAC = "52:54:00:00:00:77"
+	tx.Put(&moved)
+	tx.Retire(2)
+	inv := tx.Commit(2)
+	n := mustNode(t, inv, "node001")
+	site := Site{Inventory: inv}
+	if script := site.BootScript(n, "TOKEN"); strings.Contains(script, "luna.ip=") || !strings.Contains(script, "10.30.0.1 was the address of 52:54:00:00:00:01 until lately") {
+		t.Errorf("its script:\n%s", script)
+	}
+	if config, err := site.Syslinux(n, "TOKEN"); err == nil {
+		t.Errorf("its pxelinux configuration:\n%s", config)
+	}
+	if plan, err := site.Plan(n); err == nil {
+		t.Errorf("its plan: %+v", plan)
+	}
+	tx = inv.Begin()
+	tx.Release(2)
+	site.Inventory = tx.Commit(3)
+	if script := site.BootScript(n, "TOKEN"); !strings.Contains(script, "luna.ip=10.30.0.1/16") {
+		t.Errorf("its script, when all heads know:\n%s", script)
+	}
+	if _, err := site.Plan(n); err != nil {
+		t.Errorf("its plan, when all heads know: %v", err)
+	}
+}
+
 func TestPlan(t *testing.T) {
 	inv := fixture()
 	site := Site{Inventory: inv}

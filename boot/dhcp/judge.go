@@ -1,7 +1,6 @@
 package dhcp
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -35,7 +34,7 @@ const knownLease = 8 * time.Hour
 type scene struct {
 	inv     *inventory.Inventory
 	self    *inventory.Head
-	home    inventory.ID // the network of the device
+	home    netip.Addr // of this head on the device
 	duty    func(inventory.ID) Duty
 	dns     func(inventory.ID) []netip.Addr
 	loaders boot.Loaders
@@ -93,8 +92,10 @@ func (s scene) judge(r request, granted grant) verdict {
 	if spec.Node == nil && duty != Everyone {
 		return verdict{}
 	}
-	if had, ok := s.inv.RetiredFrom(spec.Address, r.machine.MAC); ok && spec.Node != nil {
-		return verdict{note: s.notYet(spec, had)}
+	if spec.Node != nil {
+		if why := boot.Withheld(s.inv, spec.Node, spec.Address, s.now); why != "" {
+			return verdict{note: why}
+		}
 	}
 	a := answer{scene: s, request: r, network: network, under: duty, spec: spec}
 	switch r.kind {
@@ -115,20 +116,12 @@ func (s scene) judge(r request, granted grant) verdict {
 	}
 }
 
-// notYet says why a node is not given its address, which was another machine's.
-func (s scene) notYet(spec boot.Spec, had *inventory.Retired) string {
-	if !had.Until.IsZero() {
-		return fmt.Sprintf("%s is leased to %s for up to %s more: node '%s' gets it then", spec.Address, had.MAC, had.Until.Sub(s.now).Round(time.Second), spec.Node.Name)
-	}
-	return fmt.Sprintf("%s was the address of %s until lately, and a head that has not heard of the change may still give it to that machine: node '%s' gets it when all heads know, or when those that are away are removed", spec.Address, had.MAC, spec.Node.Name)
-}
-
 // networkOf gives the network on which the machine is. A relay tells it. A
 // machine that renews writes to the server it knows, through a router, so its
 // own address tells it. Else it is on the device's network. Networks without a
 // pool have no DHCP.
 func (s scene) networkOf(r request) (*inventory.Network, bool) {
-	own, ok := s.inv.NetworkByID(s.home)
+	own, ok := s.inv.NetworkOf(s.home)
 	if r.link.IsValid() {
 		own, ok = s.inv.NetworkOf(r.link)
 	} else if r.unicast && r.client.IsValid() && ok && !own.Prefix.Contains(r.client) {

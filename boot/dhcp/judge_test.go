@@ -64,10 +64,28 @@ var loaders = boot.Loaders{"undionly.kpxe": "u", "snponly.efi": "s"}
 
 func everyone(inventory.ID) Duty { return Everyone }
 
+// TestJudgeANetworkMadeAnew: machines on the device are in the network of this head's
+// address there, even where that was deleted and made anew in one change.
+func TestJudgeANetworkMadeAnew(t *testing.T) {
+	tx := fixtureTx()
+	old, _ := tx.Network("cluster")
+	anew := *old
+	anew.ID, anew.Name = 77, "other"
+	tx.Delete(old)
+	tx.Put(&anew)
+	r, err := classify(testPacket(macUnknown, ask(dhcpv4.MessageTypeDiscover)), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := outcome(newScene(tx.Commit(1), Everyone).judge(r, grant{})); got != "lease in other" {
+		t.Errorf("got %q, want a lease in other", got)
+	}
+}
+
 func newScene(inv *inventory.Inventory, duty Duty) scene {
 	self, _ := inv.Head("h2")
 	return scene{
-		inv: inv, self: self, home: netCluster, loaders: loaders, poolTTL: 10 * time.Minute, now: now,
+		inv: inv, self: self, home: self.Address, loaders: loaders, poolTTL: 10 * time.Minute, now: now,
 		duty: func(inventory.ID) Duty { return duty },
 		dns:  func(inventory.ID) []netip.Addr { return []netip.Addr{ip("10.30.0.251"), ip("10.30.0.252")} },
 	}

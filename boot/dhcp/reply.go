@@ -64,7 +64,7 @@ func (a answer) refuse(why string) verdict {
 	case a.relay.IsValid():
 		p.SetBroadcast()
 		to = destination{addr: netip.AddrPortFrom(a.relay, serverPort)}
-	case a.network.ID != a.home: // it renews through a router
+	case !a.network.Prefix.Contains(a.home): // it renews through a router
 		to = destination{addr: netip.AddrPortFrom(a.client, clientPort)}
 	}
 	v := a.send(p, to)

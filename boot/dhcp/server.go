@@ -39,10 +39,11 @@ import (
 type Config struct {
 	// Device is the network device to listen on. One Server a device.
 	Device string
-	// Network is the ID of the network that machines on the device are in.
-	// Those behind relays, and those that renew through a router, are in the
-	// network that their packets tell.
-	Network inventory.ID
+	// Address is this head's on the device. Machines there are in its network, by
+	// whatever name and ID the inventory knows that at the moment. Those behind
+	// relays, and those that renew through a router, are in the network that their
+	// packets tell.
+	Address netip.Addr
 	// Self is the name of this head.
 	Self string
 	// View gives the state as this head knows it. Required.
@@ -62,7 +63,7 @@ type Config struct {
 	DNS func(network inventory.ID) []netip.Addr
 	// Loaders are what this head's TFTP and HTTP serve.
 	Loaders boot.Loaders
-	// FirstScript says that TFTP answers broadcasts on Network, and iPXE is sent
+	// FirstScript says that TFTP answers broadcasts on the network, and iPXE is sent
 	// there: see boot.Site.FirstScript.
 	FirstScript bool
 	// NoRouterAdvertisements keeps iPXE waiting for a real router; see
@@ -184,7 +185,7 @@ func (s *Server) handle(r request, granted grant) {
 		now = s.now()
 	}
 	v := scene{
-		inv: inv, self: self, home: s.Network, duty: s.Answers, dns: s.DNS,
+		inv: inv, self: self, home: s.Address, duty: s.Answers, dns: s.DNS,
 		loaders: s.Loaders, poolTTL: s.LeaseTime, now: now,
 	}.judge(r, granted)
 	if v.note != "" {

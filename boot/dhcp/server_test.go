@@ -146,7 +146,7 @@ var hardware = net.HardwareAddr{2, 0, 0, 0, 0, 1}
 
 func testConfig(inv *inventory.Inventory) Config {
 	return Config{
-		Network: netCluster, Self: "h2", Loaders: loaders, Answers: everyone,
+		Address: ip("10.30.0.252"), Self: "h2", Loaders: loaders, Answers: everyone,
 		View: func() *inventory.Inventory { return inv },
 		Lease: func(context.Context, string, inventory.MAC) (netip.Addr, time.Duration, error) {
 			return netip.Addr{}, 0, errors.New("no lease in this test")
