@@ -155,6 +155,9 @@ func setCluster(tx *inventory.Tx, c inventory.ChangeCluster) error {
 		return inventory.Errorf(inventory.KindInvalid, "cluster", "general", "torrent_listen_port_min %d is above torrent_listen_port_max %d", s.TorrentListenPortMin, s.TorrentListenPortMax)
 	}
 	tx.Put(&n)
+	if c.Replicas != nil {
+		countHolders(tx)
+	}
 	return nil
 }
 

@@ -161,6 +161,7 @@ func adoptCluster(tx *inventory.Tx, c inventory.AdoptCluster) (any, error) {
 		n.Ready = v.Ready && len(n.Holders) > 0
 		tx.Put(&n)
 	}
+	countHolders(tx)
 	for _, n := range slices.Collect(tx.Networks()) {
 		m := *n
 		m.Duty = inventory.Duty{Epoch: n.Duty.Epoch + 1}
@@ -214,6 +215,7 @@ func removeHead(tx *inventory.Tx, c inventory.RemoveHead) error {
 		}
 	}
 	tx.Delete(h)
+	countHolders(tx)
 	keepNameServers(tx)
 	return nil
 }

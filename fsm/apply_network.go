@@ -454,7 +454,7 @@ func leaseAddress(tx *inventory.Tx, c inventory.LeaseAddress, now moment) (any, 
 		return nil, inventory.Errorf(inventory.KindRefused, "network", n.Name, "network '%s' has no DHCP range: luna cluster makedhcp gives it one", n.Name)
 	}
 	lease := &inventory.Lease{Network: n.ID, MAC: c.MAC, Expires: now.at.Add(c.TTL + now.more)}
-	if old, ok := tx.Lease(n.ID, c.MAC); ok {
+	if old, ok := tx.Lease(n.ID, c.MAC); ok && !headsAddresses(tx)[old.Addr] {
 		lease.Addr = old.Addr
 		if old.Expires.After(lease.Expires) {
 			lease.Expires = old.Expires // a clock that jumped back takes nothing away
@@ -466,11 +466,28 @@ func leaseAddress(tx *inventory.Tx, c inventory.LeaseAddress, now moment) (any, 
 	return lease, nil
 }
 
+// headsAddresses gives what is not leased, though it may lie in a range: a head got it
+// after the range was there.
+func headsAddresses(tx *inventory.Tx) map[netip.Addr]bool {
+	all := map[netip.Addr]bool{}
+	if tx.Format() < 2 {
+		return all // heads of the last release lease it
+	}
+	for h := range tx.Heads() {
+		all[h.Address] = true
+		for _, p := range h.Addresses {
+			all[p.Addr()] = true
+		}
+	}
+	return all
+}
+
 func freeLease(tx *inventory.Tx, n *inventory.Network, mac inventory.MAC, now time.Time) (netip.Addr, bool) {
 	var ended []*inventory.Lease
+	heads := headsAddresses(tx)
 	for a := n.Range.Start; n.Range.Contains(a); a = a.Next() {
 		l, taken := tx.LeaseAt(a)
-		if taken && !l.Expires.Before(now) {
+		if taken && !l.Expires.Before(now) || heads[a] {
 			continue
 		}
 		switch _, retired := tx.RetiredFrom(a, mac); {

@@ -132,6 +132,21 @@ func putVersion(tx *inventory.Tx, v *inventory.ImageVersion) {
 	tx.Put(v)
 }
 
+// countHolders looks again at the versions of which there were too few copies, where fewer
+// are asked for than before.
+func countHolders(tx *inventory.Tx) {
+	if tx.Format() < 2 {
+		return // heads of the last release do not
+	}
+	for _, old := range slices.Collect(tx.Versions()) {
+		o, ok := tx.OSImageByID(old.Image)
+		if v := *old; ok && !v.Ready {
+			putVersion(tx, &v)
+			forgetOld(tx, o)
+		}
+	}
+}
+
 func recordHolder(tx *inventory.Tx, c inventory.RecordHolder) error {
 	old, ok := tx.Version(c.Version)
 	if !ok {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -235,6 +236,69 @@ func TestVersionsBecomeReady(t *testing.T) {
 	s.must(t, inventory.RecordHolder{Version: "0000000000000002", Head: "h2", Held: true})
 	if v, _ := s.View().BootVersion(o.ID); v.ID != "0000000000000002" {
 		t.Error("a version that both heads hold is not booted")
+	}
+}
+
+// TestFewerCopiesSuffice: a version that one head holds is booted as soon as no other
+// head has to hold it, whatever became of the others.
+func TestFewerCopiesSuffice(t *testing.T) {
+	const id = "0000000000000001"
+	admit := func(s *site, name string, last byte, witness bool) {
+		s.must(t,
+			inventory.CreateInvite{Invite: inventory.Invite{ID: name, Hash: strings.Repeat("ab", 32), Created: epoch, Expires: epoch.Add(time.Hour)}},
+			inventory.AdmitHead{Invite: name, Secret: strings.Repeat("ab", 32), At: epoch, Head: inventory.Head{Name: name, Key: "k", Address: netip.AddrFrom4([4]byte{10, 30, 255, last}), Witness: witness}},
+		)
+	}
+	ready := func(s *site) bool {
+		v, ok := s.View().Version(id)
+		return ok && v.Ready
+	}
+	for _, tc := range []struct {
+		name  string
+		heads int // beside h1
+		does  inventory.Command
+	}{
+		{"the other head is removed", 1, inventory.RemoveHead{Name: "h2"}},
+		{"all others are lost", 2, inventory.AdoptCluster{Head: inventory.Head{Name: "h1", Address: netip.MustParseAddr("10.30.255.254")}}},
+		{"one copy is asked for", 2, inventory.ChangeCluster{Replicas: ptr(1)}},
+	} {
+		s := usual(t)
+		for i := range tc.heads {
+			admit(s, "h"+string(rune('2'+i)), byte(253-i), false)
+		}
+		s.must(t, generator{}.publish(id, "compute", epoch))
+		if ready(s) {
+			t.Fatalf("%s: it was ready before", tc.name)
+		}
+		s.must(t, tc.does)
+		if !ready(s) {
+			t.Errorf("%s: it cannot be booted", tc.name)
+		}
+	}
+
+	s := usual(t)
+	admit(s, "w", 253, true)
+	s.must(t, generator{}.publish(id, "compute", epoch))
+	if !ready(s) {
+		t.Error("a witness counts, which never holds an image")
+	}
+}
+
+// TestHeadsAddressesAreNotLeased: a head may get an address in a range that is there.
+func TestHeadsAddressesAreNotLeased(t *testing.T) {
+	s := usual(t)
+	s.must(t, inventory.SetRange{Network: "cluster", Range: addrRange("10.30.128.0", "10.30.128.1")})
+	h, _ := s.View().Head("h1")
+	var l inventory.Lease
+	lease := func() error {
+		return s.do(inventory.LeaseAddress{Network: "cluster", MAC: "52:54:00:00:00:77", At: epoch, TTL: time.Hour}).Into(&l)
+	}
+	if err := lease(); err != nil || l.Addr != addr("10.30.128.0") {
+		t.Fatalf("leased %s (%v)", l.Addr, err)
+	}
+	s.must(t, inventory.UpdateHead{Name: "h1", Address: h.Address, Addresses: append(slices.Clone(h.Addresses), netip.MustParsePrefix("10.30.128.0/16"))})
+	if err := lease(); err != nil || l.Addr != addr("10.30.128.1") {
+		t.Errorf("leased %s (%v) where the head has 10.30.128.0", l.Addr, err)
 	}
 }
 

@@ -366,15 +366,17 @@ func (inv *Inventory) Hostname(n *Node) string {
 }
 
 // Replicas gives how many heads must hold a version before it is booted: what
-// the cluster asks for, or all heads where there are fewer.
+// the cluster asks for, or all heads that hold images where there are fewer.
 func (inv *Inventory) Replicas() int {
 	want := 2
 	if c, ok := inv.Cluster(); ok && c.Replicas > 0 {
 		want = c.Replicas
 	}
 	heads := 0
-	for range inv.Heads() {
-		heads++
+	for h := range inv.Heads() {
+		if !h.Witness {
+			heads++
+		}
 	}
 	return max(1, min(want, heads))
 }
