@@ -95,10 +95,11 @@ func buildInitrd(ctx context.Context, spec InitrdSpec) error {
 	if spec.Log != nil {
 		log = io.MultiWriter(&said, spec.Log)
 	}
-	if err := runOver(ctx, spec.Tree, work, spec.command(dracut, compress), log); err != nil {
-		if noSpace.MatchString(said.String()) {
-			return fmt.Errorf("no space left in %s, where dracut works: make room there, for the initrd unpacked: %w", filepath.Dir(work), unix.ENOSPC)
-		}
+	err = runOver(ctx, spec.Tree, work, spec.command(dracut, compress), log)
+	if noSpace.MatchString(said.String()) { // dracut goes on, and may end well
+		return fmt.Errorf("no space left in %s, where dracut works: make room there, for the initrd unpacked: %w", filepath.Dir(work), unix.ENOSPC)
+	}
+	if err != nil {
 		return fmt.Errorf("%w%s", err, lastWords(said.String()))
 	}
 	missing, err := os.ReadFile(filepath.Join(upper, buildDir, "missing"))

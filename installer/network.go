@@ -31,16 +31,17 @@ type network struct {
 
 	appear  time.Duration // how long to wait for the interface: drivers load late
 	carrier time.Duration // how long for its link: negotiation, and switches that take their time
-	lease   time.Duration // how long for a DHCP server: spanning tree holds packets back for 30 s to 50 s
+	dhcp    time.Duration // how long for a DHCP server: spanning tree holds packets back for 30 s to 50 s
 	poll    time.Duration
 
-	used map[int]bool // indices of interfaces with addresses of ours
+	used    map[int]bool // indices of interfaces with addresses of ours
+	release func()       // ends the renewing of a lease; nil where there is none
 }
 
 func newNetwork(b Boot, log *slog.Logger) *network {
 	return &network{
 		boot: b, log: log,
-		appear: 60 * time.Second, carrier: 70 * time.Second, lease: 70 * time.Second, poll: 200 * time.Millisecond,
+		appear: 60 * time.Second, carrier: 70 * time.Second, dhcp: 70 * time.Second, poll: 200 * time.Millisecond,
 		used: map[int]bool{},
 	}
 }
@@ -123,12 +124,50 @@ func (n *network) configure(ctx context.Context, link netlink.Link) (nic, error)
 	}
 	addr := n.boot.Address
 	if !addr.IsValid() {
-		var err error
-		if addr, err = n.askDHCP(ctx, name); err != nil {
+		l, err := n.askDHCP(ctx, name)
+		if err != nil {
 			return nic{}, err
 		}
+		return n.hold(ctx, link, l)
 	}
 	return n.assign(link, addr)
+}
+
+// lease is an address that a DHCP server gave, and for how long.
+type lease struct {
+	addr netip.Prefix
+	ends time.Duration // from when it was given
+}
+
+// hold assigns a leased address, and asks for it again at each half of its time, until
+// ctx ends: a machine that nobody knows has it for ten minutes, and its installation
+// may take longer.
+func (n *network) hold(ctx context.Context, link netlink.Link, l lease) (nic, error) {
+	got, err := n.assign(link, l.addr)
+	if err != nil {
+		return got, err
+	}
+	if n.release != nil {
+		n.release() // of what was up before
+	}
+	ctx, n.release = context.WithCancel(ctx)
+	go func() {
+		for wait := l.ends / 2; sleep(ctx, wait) == nil; {
+			again, err := requestLease(ctx, got.name)
+			switch {
+			case ctx.Err() != nil:
+			case err != nil:
+				n.log.Warn("the lease is not renewed yet", "interface", got.name, "address", l.addr, "error", err)
+				wait = min(wait, 10*time.Second)
+			case again.addr != l.addr:
+				n.log.Warn("the heads would give another address by now", "interface", got.name, "address", l.addr, "now", again.addr)
+				wait = again.ends / 2
+			default:
+				wait = again.ends / 2
+			}
+		}
+	}()
+	return got, nil
 }
 
 func (n *network) assign(link netlink.Link, addr netip.Prefix) (nic, error) {
@@ -179,11 +218,9 @@ func hasCarrier(l netlink.Link) bool {
 	return a.RawFlags&unix.IFF_LOWER_UP != 0 && (a.OperState == netlink.OperUp || a.OperState == netlink.OperUnknown)
 }
 
-// askDHCP asks for an address until somebody answers or the time is up. The
-// lease is not renewed: the whole installation is shorter than half of it, and
-// one that has to be repeated begins with this.
-func (n *network) askDHCP(ctx context.Context, name string) (netip.Prefix, error) {
-	ctx, cancel := context.WithTimeout(ctx, n.lease)
+// askDHCP asks for an address until somebody answers or the time is up.
+func (n *network) askDHCP(ctx context.Context, name string) (lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.dhcp)
 	defer cancel()
 	n.log.Info("asking dhcp", "interface", name)
 	for {
@@ -192,10 +229,10 @@ func (n *network) askDHCP(ctx context.Context, name string) (netip.Prefix, error
 			return addr, nil
 		}
 		if ctx.Err() != nil {
-			return addr, fmt.Errorf("%s: no address by dhcp within %s: %w", name, n.lease, err)
+			return addr, fmt.Errorf("%s: no address by dhcp within %s: %w", name, n.dhcp, err)
 		}
 		if err := sleep(ctx, n.poll); err != nil {
-			return addr, fmt.Errorf("%s: no address by dhcp within %s: %w", name, n.lease, err)
+			return addr, fmt.Errorf("%s: no address by dhcp within %s: %w", name, n.dhcp, err)
 		}
 	}
 }
@@ -203,22 +240,22 @@ func (n *network) askDHCP(ctx context.Context, name string) (netip.Prefix, error
 // requestLease makes one DHCP exchange. Tries are short: firmware has just
 // proven that somebody answers here, and the next head takes over within
 // seconds.
-func requestLease(ctx context.Context, name string) (netip.Prefix, error) {
+func requestLease(ctx context.Context, name string) (lease, error) {
 	client, err := nclient4.New(name, nclient4.WithTimeout(2*time.Second), nclient4.WithRetry(3))
 	if err != nil {
-		return netip.Prefix{}, err
+		return lease{}, err
 	}
 	defer client.Close()
-	lease, err := client.Request(ctx, dhcpv4.WithRequestedOptions(dhcpv4.OptionSubnetMask))
+	got, err := client.Request(ctx, dhcpv4.WithRequestedOptions(dhcpv4.OptionSubnetMask))
 	if err != nil {
-		return netip.Prefix{}, err
+		return lease{}, err
 	}
-	ip, ok := netip.AddrFromSlice(lease.ACK.YourIPAddr.To4())
-	bits, _ := lease.ACK.SubnetMask().Size()
+	ip, ok := netip.AddrFromSlice(got.ACK.YourIPAddr.To4())
+	bits, _ := got.ACK.SubnetMask().Size()
 	if !ok || bits == 0 {
-		return netip.Prefix{}, fmt.Errorf("the server's answer has no usable address and mask (%s, %s)", lease.ACK.YourIPAddr, lease.ACK.SubnetMask())
+		return lease{}, fmt.Errorf("the server's answer has no usable address and mask (%s, %s)", got.ACK.YourIPAddr, got.ACK.SubnetMask())
 	}
-	return netip.PrefixFrom(ip, bits), nil
+	return lease{netip.PrefixFrom(ip, bits), max(got.ACK.IPAddressLeaseTime(time.Hour), 2*time.Second)}, nil
 }
 
 // anyByDHCP asks on every interface with a link at the same time.
@@ -229,8 +266,8 @@ func (n *network) anyByDHCP(ctx context.Context) (nic, error) {
 	}
 	type answer struct {
 		link netlink.Link
-		addr netip.Prefix
-		err  error
+		lease
+		err error
 	}
 	answers := make(chan answer, len(links))
 	asking, stop := context.WithCancel(ctx)
@@ -238,8 +275,8 @@ func (n *network) anyByDHCP(ctx context.Context) (nic, error) {
 	g := errgroup.Group{}
 	for _, link := range links {
 		g.Go(func() error {
-			addr, err := n.askDHCP(asking, link.Attrs().Name)
-			answers <- answer{link, addr, err}
+			l, err := n.askDHCP(asking, link.Attrs().Name)
+			answers <- answer{link, l, err}
 			return nil
 		})
 	}
@@ -249,7 +286,7 @@ func (n *network) anyByDHCP(ctx context.Context) (nic, error) {
 		if a.err == nil {
 			stop()
 			_ = g.Wait()
-			return n.assign(a.link, a.addr)
+			return n.hold(ctx, a.link, a.lease)
 		}
 		errs = append(errs, a.err)
 	}
@@ -295,6 +332,9 @@ func (n *network) linksUp(ctx context.Context) ([]netlink.Link, error) {
 // interfaces without addresses: ifupdown fails at an address that is there, and
 // NetworkManager takes such an interface for somebody else's.
 func (n *network) down() error {
+	if n.release != nil {
+		n.release()
+	}
 	var errs []error
 	for index := range n.used {
 		link, err := netlink.LinkByIndex(index)

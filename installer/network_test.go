@@ -56,9 +56,9 @@ func cable(t *testing.T) (node netlink.Link) {
 
 // serveDHCP answers on the head's end of the cable, but not the first packets: a
 // switch that is still thinking holds those back.
-func serveDHCP(t *testing.T, deaf int32) {
+func serveDHCP(t *testing.T, deaf int32) (heard *atomic.Int32) {
 	t.Helper()
-	var heard atomic.Int32
+	heard = new(atomic.Int32)
 	s, err := server4.NewServer("head0", &net.UDPAddr{Port: 67}, func(conn net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
 		if heard.Add(1) <= deaf {
 			return
@@ -68,7 +68,7 @@ func serveDHCP(t *testing.T, deaf int32) {
 			dhcpv4.WithServerIP(net.IPv4(10, 141, 255, 254)),
 			dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(10, 141, 255, 254))),
 			dhcpv4.WithNetmask(net.CIDRMask(16, 32)),
-			dhcpv4.WithLeaseTime(60))
+			dhcpv4.WithLeaseTime(4))
 		if err != nil {
 			t.Error(err)
 			return
@@ -88,6 +88,7 @@ func serveDHCP(t *testing.T, deaf int32) {
 	done := make(chan struct{})
 	go func() { _ = s.Serve(); close(done) }()
 	t.Cleanup(func() { s.Close(); <-done })
+	return heard
 }
 
 // addresses are those of the interface, but for the kernel's own.
@@ -155,7 +156,7 @@ func TestNetworkDHCP(t *testing.T) {
 		return
 	}
 	cable(t)
-	serveDHCP(t, 1)
+	heard := serveDHCP(t, 1)
 	for _, tt := range []struct {
 		name string
 		mac  net.HardwareAddr
@@ -175,6 +176,13 @@ func TestNetworkDHCP(t *testing.T) {
 		if got := strings.Join(addresses(t, "boot0"), " "); got != "10.141.0.10/16" {
 			t.Errorf("%s: boot0 has %q", tt.name, got)
 		}
+		if tt.mac != nil {
+			for before := heard.Load(); heard.Load() == before; {
+				if err := sleep(ctx, n.poll); err != nil {
+					t.Fatalf("%s: the lease of 4 s is not renewed: %v", tt.name, err)
+				}
+			}
+		}
 		if err := n.down(); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
@@ -186,7 +194,7 @@ func TestNetworkFails(t *testing.T) {
 		return
 	}
 	n := newNetwork(Boot{MAC: bootMAC}, slog.Default())
-	n.poll, n.appear, n.carrier, n.lease = 10*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond, 100*time.Millisecond
+	n.poll, n.appear, n.carrier, n.dhcp = 10*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond, 100*time.Millisecond
 	fails := func(want string) {
 		t.Helper()
 		if got, err := n.up(t.Context()); err == nil || !strings.Contains(err.Error(), want) {

@@ -232,7 +232,7 @@ func (t *target) settle() error {
 			continue
 		}
 		done[m.dev] = true
-		if err := freeze(m.point); err != nil {
+		if err := flush(m.point); err != nil {
 			errs = append(errs, fmt.Errorf("put %s on disk: %w", m.point, err))
 		}
 	}
@@ -245,14 +245,18 @@ const (
 	fiThaw   = 0xc0045878
 )
 
-// freeze freezes and thaws a file system. One that cannot be frozen, such as
-// FAT, has no journal that would hold anything back.
-func freeze(point string) error {
+// flush writes a file system to its disk, freezes it and thaws it. One that cannot be
+// frozen, such as FAT, has no journal that would hold anything back. That files were
+// not written, which the kernel may have tried long ago, only syncfs tells (Linux 5.8).
+func flush(point string) error {
 	dir, err := os.Open(point)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
+	if err := unix.Syncfs(int(dir.Fd())); err != nil {
+		return fmt.Errorf("the disk lost what was written to it, see dmesg: %w", err)
+	}
 	err = unix.IoctlSetInt(int(dir.Fd()), fiFreeze, 0)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) {
 		return nil

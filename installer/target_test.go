@@ -187,3 +187,35 @@ func TestSettle(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSettleOnADiskThatLosesData: what was written is in memory alone, for the disk did
+// not take it, and only the last look can tell.
+func TestSettleOnADiskThatLosesData(t *testing.T) {
+	if !inNamespaces(t) {
+		return
+	}
+	needs(t, "mkfs.ext4", "mount")
+	const path = "/mnt/lossy"
+	small := t.TempDir()
+	command(t, "mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", small)
+	t.Cleanup(func() { _ = unix.Unmount(small, unix.MNT_DETACH) })
+	image := filepath.Join(small, "disk")
+	f, err := os.Create(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	command(t, "mkfs.ext4", "-q", "-O", "^has_journal", "-E", "nodiscard", image, "64M")
+	tg := testTarget(t, path, 1000)
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "mount", "-o", "loop", image, path)
+	t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
+	if err := os.WriteFile(path+"/tree", bytes.Repeat([]byte("x"), 20*mib), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := tg.settle(); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "the disk lost what was written to it") {
+		t.Errorf("the disk is smaller than it says, and settle gives %v", err)
+	}
+}

@@ -30,10 +30,10 @@ install() {
     local _m
     inst_simple "$moddir/luna-install" /usr/bin/luna-install || return 1
     # What it trusts when it is told to ask the heads over TLS: their own authority, and what the image trusts.
-    inst_simple "$moddir/ca.pem" /etc/luna/ca.pem
+    inst_simple "$moddir/ca.pem" /etc/luna/ca.pem || return 1
     inst_multiple -o /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/certs/ca-certificates.crt
-    inst_hook cmdline 99 "$moddir/luna-parse.sh"
-    inst_hook pre-mount 99 "$moddir/luna-premount.sh"
+    inst_hook cmdline 99 "$moddir/luna-parse.sh" || return 1
+    inst_hook pre-mount 99 "$moddir/luna-premount.sh" || return 1
     # shellcheck disable=SC2046
     inst_multiple -o $(luna_list "$moddir/commands")
     inst_multiple -o /etc/mke2fs.conf
