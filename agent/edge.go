@@ -242,9 +242,9 @@ func (m *member) answers(network inventory.ID) dhcp.Duty {
 // address of their own.
 const leaseTime = 10 * time.Minute
 
-// lease commits a pool address for an unknown machine.
-func (m *member) lease(ctx context.Context, network string, mac inventory.MAC) (netip.Addr, time.Duration, error) {
-	r, err := m.propose(ctx, m.byItself(), inventory.LeaseAddress{Network: network, MAC: mac, At: time.Now().UTC(), TTL: leaseTime})
+// lease commits a pool address for an unknown machine, another one than it declined.
+func (m *member) lease(ctx context.Context, network string, mac inventory.MAC, declined netip.Addr) (netip.Addr, time.Duration, error) {
+	r, err := m.propose(ctx, m.byItself(), inventory.LeaseAddress{Network: network, MAC: mac, At: time.Now().UTC(), TTL: leaseTime, Declined: declined})
 	var l inventory.Lease
 	if err == nil {
 		err = r.Into(&l)

@@ -453,6 +453,7 @@ func leaseAddress(tx *inventory.Tx, c inventory.LeaseAddress, now moment) (any, 
 	if n.Range.IsZero() {
 		return nil, inventory.Errorf(inventory.KindRefused, "network", n.Name, "network '%s' has no DHCP range: luna cluster makedhcp gives it one", n.Name)
 	}
+	decline(tx, n, c, now.at)
 	lease := &inventory.Lease{Network: n.ID, MAC: c.MAC, Expires: now.at.Add(c.TTL + now.more)}
 	if old, ok := tx.Lease(n.ID, c.MAC); ok && !headsAddresses(tx)[old.Addr] {
 		lease.Addr = old.Addr
@@ -464,6 +465,21 @@ func leaseAddress(tx *inventory.Tx, c inventory.LeaseAddress, now moment) (any, 
 	}
 	tx.Put(lease)
 	return lease, nil
+}
+
+// declinedFor is how long nobody gets an address at which a machine found another one
+// that the inventory does not know.
+const declinedFor = time.Hour
+
+// decline takes from a machine the lease that it declines, and no other, and keeps the
+// address for a while: as the lease of a machine that does not exist.
+func decline(tx *inventory.Tx, n *inventory.Network, c inventory.LeaseAddress, now time.Time) {
+	l, ok := tx.Lease(n.ID, c.MAC)
+	if !ok || !c.Declined.IsValid() || l.Addr != c.Declined {
+		return
+	}
+	tx.Delete(l)
+	tx.Put(&inventory.Lease{Network: n.ID, MAC: inventory.MAC("declined " + l.Addr.String()), Addr: l.Addr, Expires: now.Add(declinedFor)})
 }
 
 // headsAddresses gives what is not leased, though it may lie in a range: a head got it

@@ -105,6 +105,41 @@ func TestLeases(t *testing.T) {
 	})
 }
 
+// TestDecline: a machine that found another one at its address gets the next, and nobody
+// gets that one for an hour.
+func TestDecline(t *testing.T) {
+	s := usual(t)
+	s.must(t, inventory.SetRange{Network: "cluster", Range: addrRange("10.30.1.1", "10.30.1.3")})
+	decline := func(mac inventory.MAC, a string) string {
+		var l inventory.Lease
+		if err := s.do(inventory.LeaseAddress{Network: "cluster", MAC: mac, At: s.clock(), TTL: time.Minute, Declined: addr(a)}).Into(&l); err != nil {
+			return err.Error()
+		}
+		return l.Addr.String()
+	}
+	const one, two, three = "52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:03"
+	if _, err := s.lease(one, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if got := decline(two, "10.30.1.1"); got != "10.30.1.2" {
+		t.Errorf("declining what is another's gives %s", got)
+	}
+	if got := decline(one, "10.30.1.1"); got != "10.30.1.3" {
+		t.Errorf("declining gives %s, want the next address", got)
+	}
+	s.later(t, 30*time.Minute)
+	if l, err := s.lease(three, time.Minute); err != nil || l.Addr == addr("10.30.1.1") {
+		t.Errorf("half an hour later another machine gets %s (%v)", l.Addr, err)
+	}
+	s.later(t, 40*time.Minute)
+	for _, mac := range []inventory.MAC{one, two, three} {
+		if _, err := s.lease(mac, time.Minute); err != nil {
+			t.Errorf("the declined address is not anybody's after an hour: %v", err)
+		}
+	}
+	s.sound(t)
+}
+
 // TestALeaseLastsItsTimeOnTop holds what the mesh's clock must be given: it may
 // jump right after a lease by what the leader had counted before it.
 func TestALeaseLastsItsTimeOnTop(t *testing.T) {

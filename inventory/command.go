@@ -41,6 +41,10 @@ func Since(c Command) int {
 		if c.Head.told() {
 			return 2
 		}
+	case LeaseAddress:
+		if c.Declined.IsValid() {
+			return 2
+		}
 	case AssignDuties:
 		if len(c.Polls) > 0 {
 			return 2

@@ -132,12 +132,15 @@ type NodeStatus struct {
 }
 
 // LeaseAddress gives an unknown machine a pool address on a network, or renews
-// the one it has. The result is the Lease.
+// the one it has. The result is the Lease. An address that the machine declines,
+// for it found another machine there, nobody gets for a while (RFC 2131 §4.3.3).
 type LeaseAddress struct {
 	Network string        `json:"network"`
 	MAC     MAC           `json:"mac"`
 	At      time.Time     `json:"at"`
 	TTL     time.Duration `json:"ttl"` // ns
+	// Declined is what the machine does not want; zero: nothing.
+	Declined netip.Addr `json:"declined,omitzero"`
 }
 
 func (c LeaseAddress) Validate() error {

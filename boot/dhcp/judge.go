@@ -56,7 +56,7 @@ type verdict struct {
 	to    destination
 	on    inventory.ID       // the network, and
 	under Duty               // what this head must still hold there when the answer goes out
-	lease *inventory.Network // a pool address of this network must be committed before there is an answer
+	lease *inventory.Network // a pool address of this network must be committed before there is an answer, or in place of what is declined
 	note  string             // what an operator should know; "": nothing
 }
 
@@ -108,7 +108,7 @@ func (s scene) judge(r request, granted grant) verdict {
 		a.server = netip.Addr{}
 		return a.inform()
 	case dhcpv4.MessageTypeDecline:
-		return verdict{note: "a machine found its address in use by another: look for a machine with a fixed address that is not in the inventory"}
+		return a.decline(granted)
 	default:
 		// RELEASE: a node's address stays its own, and a pool lease ends by
 		// itself; giving it away sooner would win nothing.
@@ -162,6 +162,20 @@ func (a answer) address(granted grant) verdict {
 		return a.refuse("that address is not yours: ask again")
 	}
 	return verdict{}
+}
+
+// decline gives a machine another pool address where the one that it has is another
+// machine's. It asks for that anew (RFC 2131 §3.1.5).
+func (a answer) decline(granted grant) verdict {
+	v := verdict{note: "a machine found its address in use by another: look for a machine with a fixed address that is not in the inventory"}
+	l, leased := a.inv.Lease(a.network.ID, a.machine.MAC)
+	switch {
+	case granted.addr.IsValid():
+		return verdict{} // it has another by now
+	case a.spec.Node == nil && a.under == Everyone && a.forUs() && leased && l.Addr == a.wants:
+		v.lease = a.network
+	}
+	return v
 }
 
 // forUs tells whether a REQUEST is meant for the heads. One that names a server

@@ -211,6 +211,10 @@ func TestJudge(t *testing.T) {
 		"informs from nowhere": {macKnown, Everyone, []with{ask(dhcpv4.MessageTypeInform)}, false, "silent"},
 		"releases":             {macKnown, Everyone, []with{ask(dhcpv4.MessageTypeRelease), has("10.30.0.1")}, true, "silent"},
 		"declines":             {macKnown, Everyone, []with{ask(dhcpv4.MessageTypeDecline), wants("10.30.0.1")}, false, "silent: a machine found its address in use by another: look for a machine with a fixed address that is not in the inventory"},
+		"declines a lease":     {macLeased, Everyone, []with{ask(dhcpv4.MessageTypeDecline), server("10.30.0.251"), wants("10.30.128.7")}, false, "lease in cluster"},
+		"declines another's":   {macLeased, Everyone, []with{ask(dhcpv4.MessageTypeDecline), server("10.30.0.251"), wants("10.30.128.8")}, false, "silent: a machine found its address in use by another: look for a machine with a fixed address that is not in the inventory"},
+		"declines to others":   {macLeased, Everyone, []with{ask(dhcpv4.MessageTypeDecline), server("10.30.0.9"), wants("10.30.128.7")}, false, "silent: a machine found its address in use by another: look for a machine with a fixed address that is not in the inventory"},
+		"declines, cut off":    {macLeased, KnownNodes, []with{ask(dhcpv4.MessageTypeDecline), wants("10.30.128.7")}, false, "silent"},
 		"BOOTP":                {macKnown, Everyone, nil, false, "silent"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
 	"github.com/clustervision/luna/inventory"
 )
 
@@ -33,7 +35,7 @@ type claim struct {
 // leaser gets pool leases, for many machines at once and once for each: a
 // machine that asks again while it waits only replaces its question.
 type leaser struct {
-	commit func(ctx context.Context, network string, mac inventory.MAC) (netip.Addr, time.Duration, error)
+	commit func(ctx context.Context, network string, mac inventory.MAC, declined netip.Addr) (netip.Addr, time.Duration, error)
 	now    func() time.Time
 	// answer is given the newest request of a machine and its lease. It must
 	// not block.
@@ -48,8 +50,9 @@ type leaser struct {
 }
 
 type question struct {
-	request request
-	at      time.Time
+	request  request
+	at       time.Time
+	declined netip.Addr // what the machine has declined since it has waited
 }
 
 func newLeaser() *leaser {
@@ -68,12 +71,16 @@ func (l *leaser) ask(network *inventory.Network, r request) bool {
 			return false
 		}
 	}
-	l.waiting[c] = question{r, l.now()}
+	declined := l.waiting[c].declined
+	if r.kind == dhcpv4.MessageTypeDecline {
+		declined = r.wants
+	}
+	l.waiting[c] = question{r, l.now(), declined}
 	return true
 }
 
 // newest gives the machine's last request, if it is fresh enough.
-func (l *leaser) newest(c claim, remove bool) (request, bool) {
+func (l *leaser) newest(c claim, remove bool) (question, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	q := l.waiting[c]
@@ -81,7 +88,7 @@ func (l *leaser) newest(c claim, remove bool) (request, bool) {
 	if remove || !fresh {
 		delete(l.waiting, c)
 	}
-	return q.request, fresh
+	return q, fresh
 }
 
 // work commits one lease after the other until ctx ends.
@@ -97,17 +104,18 @@ func (l *leaser) work(ctx context.Context) {
 }
 
 func (l *leaser) serve(ctx context.Context, c claim) {
-	if _, fresh := l.newest(c, false); !fresh {
+	asked, fresh := l.newest(c, false)
+	if !fresh {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
-	addr, ttl, err := l.commit(ctx, c.network, c.mac)
-	r, fresh := l.newest(c, true)
+	addr, ttl, err := l.commit(ctx, c.network, c.mac, asked.declined)
+	q, fresh := l.newest(c, true)
 	switch {
 	case err != nil:
 		l.failed(c, err)
 	case fresh:
-		l.answer(r, grant{addr, ttl})
+		l.answer(q.request, grant{addr, ttl})
 	}
 }

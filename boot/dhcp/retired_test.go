@@ -122,7 +122,7 @@ func TestTheMeshsClockCounts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, c := newWire(), testConfig(test.inv)
 			committed := make(chan struct{}, 10)
-			c.Lease = func(context.Context, string, inventory.MAC) (netip.Addr, time.Duration, error) {
+			c.Lease = func(context.Context, string, inventory.MAC, netip.Addr) (netip.Addr, time.Duration, error) {
 				committed <- struct{}{}
 				return ip("10.30.128.7"), 10 * time.Minute, nil
 			}

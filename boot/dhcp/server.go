@@ -53,9 +53,9 @@ type Config struct {
 	Answers func(network inventory.ID) Duty
 	// Lease commits a pool address of the network for the machine, or renews
 	// the one it has, and returns after the commit with the address and the
-	// time for which it is the machine's. Several are asked for at once.
-	// Required.
-	Lease func(ctx context.Context, network string, mac inventory.MAC) (netip.Addr, time.Duration, error)
+	// time for which it is the machine's; another one than what the machine has
+	// declined, if that is valid. Several are asked for at once. Required.
+	Lease func(ctx context.Context, network string, mac inventory.MAC, declined netip.Addr) (netip.Addr, time.Duration, error)
 	// LeaseTime is the time that Lease gives. A lease with three quarters of
 	// it left is answered from without another commit. Default: 10 minutes.
 	LeaseTime time.Duration

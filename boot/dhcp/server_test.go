@@ -148,7 +148,7 @@ func testConfig(inv *inventory.Inventory) Config {
 	return Config{
 		Address: ip("10.30.0.252"), Self: "h2", Loaders: loaders, Answers: everyone,
 		View: func() *inventory.Inventory { return inv },
-		Lease: func(context.Context, string, inventory.MAC) (netip.Addr, time.Duration, error) {
+		Lease: func(context.Context, string, inventory.MAC, netip.Addr) (netip.Addr, time.Duration, error) {
 			return netip.Addr{}, 0, errors.New("no lease in this test")
 		},
 		Logger: slog.New(slog.DiscardHandler),
@@ -237,7 +237,7 @@ func TestOfferComesAfterTheCommit(t *testing.T) {
 	w := newWire()
 	c := testConfig(fixture())
 	asked, commit := make(chan claim, 10), make(chan struct{})
-	c.Lease = func(_ context.Context, network string, mac inventory.MAC) (netip.Addr, time.Duration, error) {
+	c.Lease = func(_ context.Context, network string, mac inventory.MAC, _ netip.Addr) (netip.Addr, time.Duration, error) {
 		asked <- claim{network, mac}
 		<-commit
 		return ip("10.30.128.9"), 10 * time.Minute, nil
@@ -268,6 +268,43 @@ func TestOfferComesAfterTheCommit(t *testing.T) {
 	}
 	if len(asked) != 0 || len(hear) != 0 {
 		t.Errorf("one machine got %d more leases and %d more offers", len(asked), len(hear))
+	}
+}
+
+// What a machine declines is told with its next lease, which it does not hear of: it
+// asks again. A question that comes between does not make that forgotten.
+func TestDeclineIsTold(t *testing.T) {
+	w := newWire()
+	c := testConfig(fixture())
+	asked, commit := make(chan netip.Addr, 10), make(chan struct{})
+	c.Lease = func(_ context.Context, _ string, _ inventory.MAC, declined netip.Addr) (netip.Addr, time.Duration, error) {
+		asked <- declined
+		<-commit
+		return ip("10.30.128.9"), 10 * time.Minute, nil
+	}
+	start(t, w, c)
+	hear, known := w.hear(macLeased), w.hear(macKnown)
+	w.broadcast(testPacket(macLeased, ask(dhcpv4.MessageTypeDecline), server("10.30.0.252"), wants("10.30.128.7")).ToBytes())
+	if got := <-asked; got != ip("10.30.128.7") {
+		t.Errorf("told to have declined: %s", got)
+	}
+	close(commit)
+	w.broadcast(testPacket(macKnown, ask(dhcpv4.MessageTypeDiscover)).ToBytes())
+	receive(t, known)
+	if len(hear) != 0 {
+		t.Errorf("a DECLINE is answered with %s", receive(t, hear))
+	}
+
+	l := newLeaser()
+	n, _ := fixture().Network("cluster")
+	mac := inventory.MAC(macLeased)
+	r := request{kind: dhcpv4.MessageTypeDecline, wants: ip("10.30.128.7")}
+	r.machine.MAC = mac
+	l.ask(n, r)
+	r.kind, r.wants = dhcpv4.MessageTypeDiscover, netip.Addr{}
+	l.ask(n, r)
+	if q, _ := l.newest(claim{"cluster", mac}, true); q.declined != ip("10.30.128.7") || q.request.kind != dhcpv4.MessageTypeDiscover {
+		t.Errorf("it waits as %+v", q)
 	}
 }
 
@@ -333,7 +370,7 @@ func TestFlood(t *testing.T) {
 	w := newWire()
 	c := testConfig(fixture())
 	var asked, most atomic.Int64
-	c.Lease = func(ctx context.Context, _ string, _ inventory.MAC) (netip.Addr, time.Duration, error) {
+	c.Lease = func(ctx context.Context, _ string, _ inventory.MAC, _ netip.Addr) (netip.Addr, time.Duration, error) {
 		most.Store(max(most.Load(), asked.Add(1)))
 		defer asked.Add(-1)
 		<-ctx.Done()
@@ -370,7 +407,7 @@ func TestNoLeaseNoOffer(t *testing.T) {
 	w := newWire()
 	c := testConfig(fixture())
 	var calls atomic.Int64
-	c.Lease = func(context.Context, string, inventory.MAC) (netip.Addr, time.Duration, error) {
+	c.Lease = func(context.Context, string, inventory.MAC, netip.Addr) (netip.Addr, time.Duration, error) {
 		if calls.Add(1) == 1 {
 			return netip.Addr{}, 0, errors.New("no leader")
 		}

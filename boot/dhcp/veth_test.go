@@ -86,7 +86,7 @@ func startReal(t *testing.T, c Config) *Server {
 func TestRealClient(t *testing.T) {
 	segment(t)
 	c := testConfig(fixture())
-	c.Lease = func(context.Context, string, inventory.MAC) (netip.Addr, time.Duration, error) {
+	c.Lease = func(context.Context, string, inventory.MAC, netip.Addr) (netip.Addr, time.Duration, error) {
 		return ip("10.30.128.9"), 10 * time.Minute, nil
 	}
 	startReal(t, c)
@@ -193,7 +193,7 @@ func burst(t *testing.T, known bool) {
 	}
 	c := testConfig(tx.Commit(1))
 	var leased atomic.Uint32
-	c.Lease = func(context.Context, string, inventory.MAC) (netip.Addr, time.Duration, error) {
+	c.Lease = func(context.Context, string, inventory.MAC, netip.Addr) (netip.Addr, time.Duration, error) {
 		time.Sleep(5 * time.Millisecond) // a commit
 		n := leased.Add(1)
 		return netip.AddrFrom4([4]byte{10, 30, byte(128 + n>>8), byte(n)}), 10 * time.Minute, nil
