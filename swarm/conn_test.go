@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"io"
 	"net"
@@ -149,4 +150,48 @@ func TestAdmit(t *testing.T) {
 	if _, err := io.ReadAll(conn); err != nil {
 		t.Errorf("not closed: %v", err)
 	}
+}
+
+// TestHostileMessages: what a peer may say that has greeted as it should, and that would
+// end the process if the engine listened. It is at others' service afterwards.
+func TestHostileMessages(t *testing.T) {
+	data := randomBytes(1<<20, 1)
+	h := newHead(t, 1, nil)
+	m := h.machine
+	d, path := artifactFile(t, data)
+	mustSeed(t, m, d, path)
+	hash, err := hex.DecodeString(d.InfoHash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := func(kind byte, body string) string {
+		return string(binary.BigEndian.AppendUint32(nil, uint32(1+len(body)))) + string(kind) + body
+	}
+	zero := func(n int) string { return strings.Repeat("\x00", n) }
+	for name, says := range map[string]string{
+		"hashes":               message(22, zero(48)),
+		"a question for those": message(21, zero(48)),
+		"none of those":        message(23, zero(48)),
+		"metadata":             message(20, "\x01d8:msg_typei0e5:piecei-1ee"),
+		"a meeting":            message(20, "\x02"+zero(8)+"\x00\x01"),
+		"a long greeting":      message(20, "\x00d1:v8192:"+strings.Repeat("v", 8192)+"e"),
+		"a large request":      message(6, "\x00\x00\x00\x00\x00\x00\x00\x00\x7f\xff\xff\xff"),
+		"what there is not":    message(99, "x"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", net.JoinHostPort(m.addr.String(), itoa(m.Port())))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			greeting := "\x13BitTorrent protocol" + "\x00\x00\x00\x00\x00\x10\x00\x04" + string(hash) + "-XX0000-" + string(randomBytes(12, byte(len(says))))
+			if _, err := io.WriteString(conn, greeting+message(20, "\x00d1:md12:ut_holepunchi7e11:ut_metadatai8eee")+says+message(2, "")); err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+			_, _ = io.Copy(io.Discard, conn) // until it has had the time to read all
+		})
+	}
+	dl := fetch(t, newMachine(t, 2), d, sourceOf(h))
+	mustArrive(t, dl, data, 20*time.Second)
 }

@@ -73,8 +73,14 @@ func newEngine(cfg Config, id string, l *listener) (*engine, error) {
 	c.PeerID = id
 	c.ExtendedHandshakeClientVersion = "luna"
 	c.Slogger = slog.New(engineLog{cfg.Logger.Handler()})
+	c.Callbacks.ReadMessage = func(_ *torrent.PeerConn, m *pp.Message) {
+		if !spoken(m) {
+			*m = pp.Message{Keepalive: true} // the engine passes that over
+		}
+	}
 	c.Callbacks.ReadExtendedHandshake = func(p *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
-		m.Reqq = outstanding // the engine takes the peer's own limit after this call
+		m.Reqq = outstanding         // the engine takes the peer's own limit after this call
+		m.M, m.MetadataSize = nil, 0 // no extension is spoken; the engine would keep their names for ever
 		e.met(p, m.Port)
 	}
 	c.Callbacks.PeerConnClosed = e.parted
@@ -89,6 +95,27 @@ func newEngine(cfg Config, id string, l *listener) (*engine, error) {
 	client.AddDialer(l)
 	client.AddListener(l)
 	return e, nil
+}
+
+// mostHandshake is the longest extended handshake that is read, in bytes. Those of clients
+// that are known have some hundreds.
+const mostHandshake = 4 << 10
+
+// spoken tells whether a message is one of those that artifacts are exchanged by. The
+// engine understands more, and takes some of them for granted: a question for hashes of
+// BitTorrent v2, a piece -1 of the metadata or a meeting with a stranger would end the
+// process. It counts each length of a request under a name of its own, for ever.
+func spoken(m *pp.Message) bool {
+	switch m.Type {
+	case pp.Choke, pp.Unchoke, pp.Interested, pp.NotInterested, pp.Have, pp.Bitfield, pp.Piece, pp.Cancel,
+		pp.HaveAll, pp.HaveNone, pp.Reject, pp.AllowedFast:
+		return true
+	case pp.Request:
+		return m.Length <= maxChunk
+	case pp.Extended:
+		return m.ExtendedID == pp.HandshakeExtendedID && len(m.ExtendedPayload) <= mostHandshake
+	}
+	return false
 }
 
 // met notes where a connected peer listens: a connection that came from it has another port.

@@ -53,8 +53,9 @@ type Tracker struct {
 // swarmOf are the peers of one artifact.
 type swarmOf struct {
 	peers     map[netip.AddrPort]*peer
-	order     []*peer // for drawing at random; peer.at is the index
-	completed int64   // downloads that ended well here
+	order     []*peer            // for drawing at random; peer.at is the index
+	at        map[netip.Addr]int // how many of the peers are there
+	completed int64              // downloads that ended well here
 	swept     time.Time
 }
 
@@ -229,9 +230,7 @@ func (t *Tracker) announce(r *http.Request) (map[string]any, error) {
 		s.remove(a.addr)
 		return t.answer(s, a, nil), nil
 	}
-	if err := s.update(a, now, t.cfg.MaxPeers); err != nil {
-		return nil, err
-	}
+	s.update(a, now, t.cfg.MaxPeers) // who is not listed for want of room is told of others all the same
 	found := s.draw(a.want, a.peer)
 	if own, ok := t.self(r, a); ok {
 		found = slices.Insert(found, 0, own)
@@ -255,7 +254,7 @@ func (t *Tracker) swarmOf(hash string) (*swarmOf, error) {
 	if len(t.torrents) >= t.cfg.MaxTorrents {
 		return nil, errors.New("the tracker is full")
 	}
-	s := &swarmOf{peers: map[netip.AddrPort]*peer{}}
+	s := &swarmOf{peers: map[netip.AddrPort]*peer{}, at: map[netip.Addr]int{}}
 	t.torrents[hash] = s
 	return s, nil
 }
@@ -315,7 +314,8 @@ func (t *Tracker) answer(s *swarmOf, a announcement, peers []*peer) map[string]a
 	return out
 }
 
-// scrape tells the counts of the artifacts asked for, or of all.
+// scrape tells the counts of the artifacts asked for. Others it does not name: their
+// hashes are what one needs to take part.
 func (t *Tracker) scrape(hashes []string) (map[string]any, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -328,7 +328,7 @@ func (t *Tracker) scrape(hashes []string) (map[string]any, error) {
 	}
 	files := map[string]any{}
 	for h, s := range t.torrents {
-		if len(asked) > 0 && !asked[h] {
+		if !asked[h] {
 			continue
 		}
 		s.sweep(t.now(), t.lifetime())
@@ -344,16 +344,21 @@ func (t *Tracker) scrape(hashes []string) (map[string]any, error) {
 	return map[string]any{"files": files}, nil
 }
 
-// update notes what a peer told.
-func (s *swarmOf) update(a announcement, now time.Time, most int) error {
+// shareOfOne is which part of the peers may be at one address: one machine must not take
+// the place of all others, and many may be behind one router.
+const shareOfOne = 16
+
+// update notes what a peer told, if there is room.
+func (s *swarmOf) update(a announcement, now time.Time, most int) {
 	p := s.peers[a.addr]
 	if p == nil {
-		if len(s.order) >= most {
-			return errors.New("the tracker has no room for more peers of this artifact")
+		if len(s.order) >= most || s.at[a.addr.Addr()] >= max(1, most/shareOfOne) {
+			return
 		}
 		p = &peer{at: len(s.order)}
 		s.peers[a.addr] = p
 		s.order = append(s.order, p)
+		s.at[a.addr.Addr()]++
 	}
 	if a.event == "completed" && (p.left > 0 || p.id != a.id) {
 		s.completed++
@@ -361,7 +366,6 @@ func (s *swarmOf) update(a announcement, now time.Time, most int) error {
 	at := p.at
 	*p = a.peer
 	p.at, p.seen = at, now
-	return nil
 }
 
 func (s *swarmOf) remove(addr netip.AddrPort) {
@@ -370,6 +374,9 @@ func (s *swarmOf) remove(addr netip.AddrPort) {
 		return
 	}
 	delete(s.peers, addr)
+	if s.at[addr.Addr()]--; s.at[addr.Addr()] == 0 {
+		delete(s.at, addr.Addr())
+	}
 	last := s.order[len(s.order)-1]
 	s.order[p.at], last.at = last, p.at
 	s.order = s.order[:len(s.order)-1]

@@ -230,7 +230,7 @@ func TestTrackerBounds(t *testing.T) {
 		{1, 0, nil},
 		{2, 0, nil},
 		{2, 0, nil},
-		{3, 0, "the tracker has no room for more peers of this artifact"},
+		{3, 0, nil}, // told of the others, and not listed
 		{1, 1, nil},
 		{1, 2, "the tracker is full"},
 	} {
@@ -245,6 +245,24 @@ func TestTrackerBounds(t *testing.T) {
 	}
 }
 
+// TestTrackerOfOneAddress: one machine does not take the places of all.
+func TestTrackerOfOneAddress(t *testing.T) {
+	tr := NewTracker(TrackerConfig{MaxPeers: 64})
+	for port := range 100 {
+		ask(t, tr, "10.0.0.1:5", "/announce", announceQuery(1000+port, "event=started"))
+	}
+	if m := ask(t, tr, "10.0.0.2:5", "/announce", announceQuery(1, "event=started")); m["incomplete"] != int64(64/shareOfOne+1) {
+		t.Errorf("another one is told of %v peers, want the share of one address and itself", m["incomplete"])
+	}
+	for port := range 10 {
+		ask(t, tr, "10.0.0.1:5", "/announce", announceQuery(1000+port, "event=stopped"))
+	}
+	ask(t, tr, "10.0.0.1:5", "/announce", announceQuery(7, "event=started"))
+	if m := ask(t, tr, "10.0.0.2:5", "/announce", announceQuery(1)); m["incomplete"] != int64(2) {
+		t.Errorf("after these have gone there are %v peers, want a new one of theirs and itself", m["incomplete"])
+	}
+}
+
 func TestScrape(t *testing.T) {
 	tr := NewTracker(TrackerConfig{})
 	raw, _ := hex.DecodeString(testHash)
@@ -255,14 +273,15 @@ func TestScrape(t *testing.T) {
 		ask(t, tr, "10.0.0.1:5", "/announce", announceQuery(1, "event=completed", "left=0"))
 	}
 	want := map[string]any{"files": map[string]any{string(raw): map[string]any{"complete": int64(1), "incomplete": int64(2), "downloaded": int64(1)}}}
-	for _, q := range []url.Values{{"info_hash": {string(raw)}}, {"info_hash": {string(raw), strings.Repeat("x", 20)}}, {}} {
+	for _, q := range []url.Values{{"info_hash": {string(raw)}}, {"info_hash": {string(raw), strings.Repeat("x", 20)}}} {
 		if diff := cmp.Diff(want, ask(t, tr, "10.0.0.1:5", "/scrape", q)); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", q, diff)
 		}
 	}
-	none := ask(t, tr, "10.0.0.1:5", "/scrape", url.Values{"info_hash": {strings.Repeat("x", 20)}})
-	if diff := cmp.Diff(map[string]any{"files": map[string]any{}}, none); diff != "" {
-		t.Errorf("of an unknown artifact (-want +got):\n%s", diff)
+	for _, q := range []url.Values{{"info_hash": {strings.Repeat("x", 20)}}, {}} {
+		if diff := cmp.Diff(map[string]any{"files": map[string]any{}}, ask(t, tr, "10.0.0.1:5", "/scrape", q)); diff != "" {
+			t.Errorf("of %v (-want +got):\n%s", q, diff)
+		}
 	}
 	if m := ask(t, tr, "10.0.0.1:5", "/scrape", url.Values{"info_hash": {"x"}}); m["failure reason"] != "info_hash has 1 bytes, not 20" {
 		t.Errorf("of a bad hash: %v", m)
