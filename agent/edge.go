@@ -67,14 +67,19 @@ func (m *member) followNetworks(ctx context.Context, h *boot.Handler, loaders bo
 	for {
 		changed := m.machine.Changed()
 		want := m.services(h, loaders)
+		var ending []chan struct{}
 		for s, r := range running {
 			if want[s] == nil {
 				r.stop()
 				delete(running, s)
-				select {
-				case <-r.done: // what comes in its place may want its port
-				case <-time.After(time.Second):
-				}
+				ending = append(ending, r.done)
+			}
+		}
+		for late := time.After(time.Second); len(ending) > 0; ending = ending[1:] {
+			select {
+			case <-ending[0]: // what comes in its place may want its port
+			case <-late:
+				ending = ending[:1]
 			}
 		}
 		for s, open := range want {
@@ -129,7 +134,9 @@ func (m *member) services(h *boot.Handler, loaders boot.Loaders) map[service]fun
 		if specific(m.cfg.Bind) && addr != m.cfg.Bind {
 			want[service{name: "HTTP on " + addr.String(), addr: addr}] = func() (runner, error) {
 				l, err := listen(addr, self.HTTPPort, "http-port")
-				return runFunc(func(ctx context.Context) error { return serve(ctx, guarded{l, m.guard}, m.counted(h), m.log) }), err
+				return runFunc(func(ctx context.Context) error {
+					return serve(ctx, eitherListener{guarded{l, m.guard}, m.nodeTLS()}, m.counted(h), m.log)
+				}), err
 			}
 		}
 		if n.Range.IsZero() {

@@ -15,7 +15,7 @@ func (a *Agent) Script(n *inventory.Node, step string) (string, error) {
 	if step == "boot" {
 		return site.BootScript(n, "masked"), nil
 	}
-	plan, err := site.Plan(n)
+	plan, err := site.Plan(n, "")
 	if err != nil {
 		return "", inventory.Errorf(inventory.KindRefused, "node", n.Name, "%v", err)
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/clustervision/luna/inventory"
 )
 
@@ -69,8 +71,12 @@ type HandlerConfig struct {
 // listed. See mayHaveToken for who gets a token.
 type Handler struct {
 	HandlerConfig
-	mux *http.ServeMux
+	mux   *http.ServeMux
+	binds *rate.Limiter // of machines that become nodes at the menu: each is a change of the inventory, and anybody may ask for it
 }
+
+// bindsPerSecond is as many as people can choose at as many consoles.
+const bindsPerSecond = 20
 
 // NewHandler makes a Handler.
 func NewHandler(c HandlerConfig) *Handler {
@@ -86,7 +92,7 @@ func NewHandler(c HandlerConfig) *Handler {
 	if c.Current == nil {
 		c.Current = func() bool { return true }
 	}
-	h := &Handler{HandlerConfig: c, mux: http.NewServeMux()}
+	h := &Handler{HandlerConfig: c, mux: http.NewServeMux(), binds: rate.NewLimiter(bindsPerSecond, bindsPerSecond)}
 	h.mux.HandleFunc("/luna", h.luna)
 	h.mux.HandleFunc("GET /plan", h.plan)
 	h.mux.HandleFunc("POST /status", h.status)
@@ -248,7 +254,7 @@ func (h *Handler) plan(w http.ResponseWriter, r *http.Request) {
 		unauthorized(w, n, err)
 		return
 	}
-	plan, err := s.Plan(n)
+	plan, err := s.Plan(n, r.URL.Query().Get("version"))
 	if err != nil {
 		refuse(w, http.StatusNotFound, "%v", err)
 		return

@@ -22,10 +22,11 @@ const (
 	bindTimeout   = 5 * time.Second // for a write that needs the quorum; iPXE gives up on us at the same time
 	maxReportBody = 64 << 10        // bytes of a report
 	maxReportText = 4 << 10         // bytes of its message that are kept: the last ones
+	maxReportWord = 64              // bytes of its names
 )
 
-// stageRE is what Luna 1.2 took as the name of a stage.
-var stageRE = regexp.MustCompile(`^[ a-zA-Z0-9.\-_]+$`)
+// stageRE is what Luna 1.2 took as the name of a stage, of a length that can be kept.
+var stageRE = regexp.MustCompile(`^[ a-zA-Z0-9.\-_]{1,64}$`)
 
 // luna answers /luna, by step as in Luna 1.2.
 func (h *Handler) luna(w http.ResponseWriter, r *http.Request) {
@@ -135,6 +136,10 @@ func (h *Handler) bind(w http.ResponseWriter, r *http.Request, macs []inventory.
 		refuse(w, http.StatusServiceUnavailable, "this head cannot bind hardware addresses")
 		return false
 	}
+	if !h.binds.Allow() {
+		refuse(w, http.StatusServiceUnavailable, "too many machines become nodes at the boot menu in this second: ask again")
+		return false
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), bindTimeout)
 	defer cancel()
 	if err := h.BindMAC(ctx, n.Name, macs[0]); err != nil {
@@ -161,7 +166,7 @@ func (h *Handler) install(w http.ResponseWriter, r *http.Request) {
 		send(w, plain, nil)
 		return
 	}
-	plan, err := s.Plan(n)
+	plan, err := s.Plan(n, "")
 	if err != nil {
 		refuse(w, http.StatusNotFound, "%v", err)
 		return
@@ -210,7 +215,11 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !stageRE.MatchString(report.Stage) {
-		refuse(w, http.StatusBadRequest, "'%s' cannot name a stage: use letters, digits, blanks, '.', '_' and '-'", report.Stage)
+		refuse(w, http.StatusBadRequest, "'%s' cannot name a stage: use up to 64 letters, digits, blanks, '.', '_' and '-'", first(report.Stage, 64))
+		return
+	}
+	if len(report.Version) > maxReportWord || len(report.Run) > maxReportWord {
+		refuse(w, http.StatusBadRequest, "the version or the run of the report is longer than %d bytes", maxReportWord)
 		return
 	}
 	report.Percent = min(max(report.Percent, 0), 100)
@@ -218,3 +227,6 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) {
 	h.Report(n, report)
 	w.WriteHeader(http.StatusNoContent)
 }
+
+// first gives the beginning of a text, of at most n bytes.
+func first(s string, n int) string { return s[:min(n, len(s))] }

@@ -370,6 +370,35 @@ func TestOpenTFTP(t *testing.T) {
 	}
 }
 
+// TestReportsAreBounded: whatever a node says, heads keep little of it.
+func TestReportsAreBounded(t *testing.T) {
+	s := newServer(t)
+	long := strings.Repeat("a", 65)
+	s.ask("GET", "/luna?step=install&node=node001&status="+long, fromNode1, "", "")
+	token := NewToken(bootKey, 51, clock)
+	for _, body := range []string{`{"stage":"` + long + `"}`, `{"stage":"install.request","version":"` + long + `"}`, `{"stage":"install.request","run":"` + long + `"}`} {
+		if r := s.ask("POST", "/status?node=node001", fromNode1, token, body); r.StatusCode != http.StatusBadRequest {
+			t.Errorf("%.40s...: %s", body, r.Status)
+		}
+	}
+	if len(s.reports) > 0 {
+		t.Errorf("reported: %v", s.reports)
+	}
+}
+
+// TestBindsAreBounded: each is a change of the inventory, and anybody may ask for it.
+func TestBindsAreBounded(t *testing.T) {
+	s := newServer(t)
+	codes := map[int]int{}
+	for i := range 100 {
+		mac := fmt.Sprintf("52:54:00:00:07:%02x", i)
+		codes[s.ask("GET", "/luna?step=discovery&node=node003&hwdata="+mac, fromPool, "", "").StatusCode]++
+	}
+	if codes[http.StatusServiceUnavailable] < 50 || codes[http.StatusOK] < bindsPerSecond {
+		t.Errorf("answers by their code: %v", codes)
+	}
+}
+
 // TestACutFileIsNotServed: firmware cannot know that a kernel is not whole.
 func TestACutFileIsNotServed(t *testing.T) {
 	s := newServer(t)

@@ -61,16 +61,36 @@ func Scheme(inv *inventory.Inventory) string {
 // must lead to; among equals, holders of the version (if one is given) come
 // first, for the others have not got its files yet.
 func (s Site) heads(mac inventory.MAC, at netip.Prefix, version *inventory.ImageVersion) []string {
-	var all, live []*inventory.Head
+	live, away := s.liveHeads()
+	if len(live) == 0 {
+		live = away
+	}
+	return addresses(live, mac, at, version)
+}
+
+// headsForLong gives the same for who keeps it for longer than a script takes, and has
+// nobody to ask anew: behind the live heads those that are not. They may be back when
+// the others are not there any more.
+func (s Site) headsForLong(mac inventory.MAC, at netip.Prefix, version *inventory.ImageVersion) []string {
+	live, away := s.liveHeads()
+	return append(addresses(live, mac, at, version), addresses(away, mac, at, version)...)
+}
+
+// liveHeads gives the heads that may serve nodes, as they do so now or not.
+func (s Site) liveHeads() (live, away []*inventory.Head) {
 	for h := range s.Inventory.Heads() {
-		all = append(all, h)
-		if s.Live == nil || s.Live(h.Name) {
+		switch {
+		case s.Live == nil || s.Live(h.Name):
 			live = append(live, h)
+		case !h.Witness:
+			away = append(away, h)
 		}
 	}
-	if len(live) == 0 {
-		live = all
-	}
+	return live, away
+}
+
+// addresses gives "address:port" of heads in the machine's order.
+func addresses(heads []*inventory.Head, mac inventory.MAC, at netip.Prefix, version *inventory.ImageVersion) []string {
 	rank := func(h *inventory.Head) (r int) {
 		if _, ok := h.AddressIn(at); at.IsValid() && !ok {
 			r += 2
@@ -80,13 +100,13 @@ func (s Site) heads(mac inventory.MAC, at netip.Prefix, version *inventory.Image
 		}
 		return r
 	}
-	ordered := Order(mac, live)
+	ordered := Order(mac, heads)
 	slices.SortStableFunc(ordered, func(a, b *inventory.Head) int { return cmp.Compare(rank(a), rank(b)) })
-	addresses := make([]string, len(ordered))
+	list := make([]string, len(ordered))
 	for i, h := range ordered {
-		addresses[i] = hostPort(addressOf(h, at), h)
+		list[i] = hostPort(addressOf(h, at), h)
 	}
-	return addresses
+	return list
 }
 
 // where gives the network to answer for: the one the node asks on, else the

@@ -18,8 +18,9 @@ type Plan struct {
 	Group        string          `json:"group"`
 	OSImage      string          `json:"osimage"`
 	ImageVersion string          `json:"image_version"`
+	KernVer      string          `json:"kernver,omitempty"` // the kernel that the version boots, as uname -r has it
 	Root         PlanArtifact    `json:"root"`
-	Heads        []string        `json:"heads"`           // "address:port" of every live head, in this node's order
+	Heads        []string        `json:"heads"`           // "address:port" of every head, in this node's order, the live ones first
 	HTTPS        bool            `json:"https,omitempty"` // the heads are asked over TLS
 	Interfaces   []PlanInterface `json:"interfaces"`
 	BMC          *PlanBMC        `json:"bmc,omitempty"` // nil: the node's BMC is left as it is

@@ -9,11 +9,16 @@ import (
 )
 
 // Plan gives all that luna-install needs to make the node. The error is an
-// *inventory.Error that says why there is nothing to install.
-func (s Site) Plan(n *inventory.Node) (Plan, error) {
+// *inventory.Error that says why there is nothing to install. A node that runs the
+// kernel of a version of its osimage asks for that, which may be an older one by now;
+// "" asks for the newest.
+func (s Site) Plan(n *inventory.Node, asked string) (Plan, error) {
 	image, version, err := s.version(n)
 	if err != nil {
 		return Plan{}, err
+	}
+	if v, ok := s.Inventory.Version(asked); ok && v.Image == image.ID && v.Ready {
+		version = v
 	}
 	g, _ := s.Inventory.GroupByID(n.Group) // version found it
 	plan := Plan{
@@ -23,13 +28,14 @@ func (s Site) Plan(n *inventory.Node) (Plan, error) {
 		Group:        g.Name,
 		OSImage:      image.Name,
 		ImageVersion: version.ID,
+		KernVer:      version.KernVer,
 		Root: PlanArtifact{
 			SHA256:       version.Root.SHA256,
 			Size:         version.Root.Size,
 			UnpackedSize: version.UnpackedSize,
 			Descriptor:   version.Root.Descriptor,
 		},
-		Heads:      s.heads(n.MAC, s.where(n), version),
+		Heads:      s.headsForLong(n.MAC, s.where(n), version),
 		Interfaces: s.planInterfaces(n, g),
 		PreScript:  text(g.PreScript),
 		PartScript: text(g.PartScript),

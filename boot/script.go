@@ -138,7 +138,7 @@ func (s Site) BootScript(n *inventory.Node, token string) string {
 	}{Node: n.Name, Initrd: initrdName, Scheme: Scheme(s.Inventory), Path: menuPath(n.MAC), Rounds: fetchRounds}
 	image, version, err := s.version(n)
 	if err == nil {
-		data.Args, err = s.kernelArgs(n, image, token)
+		data.Args, err = s.kernelArgs(n, image, version, token)
 	}
 	if err != nil {
 		data.Reason, data.Heads = err.Error(), s.heads(n.MAC, at, nil)
@@ -168,7 +168,7 @@ func (s Site) Syslinux(n *inventory.Node, token string) (string, error) {
 		return "", err
 	}
 	heads := s.heads(n.MAC, s.where(n), version)
-	if data.Args, err = s.kernelArgs(n, image, token); err != nil {
+	if data.Args, err = s.kernelArgs(n, image, version, token); err != nil {
 		return "", err
 	}
 	data.Version, data.Head = version.ID, heads[0]
@@ -221,18 +221,20 @@ func (s Site) version(n *inventory.Node) (*inventory.OSImage, *inventory.ImageVe
 // kernelArgs gives the kernel's command line: what Luna 1.2 put there, in its
 // order, with luna-install's additions before the image's own options, so that
 // those can override them.
-func (s Site) kernelArgs(n *inventory.Node, image *inventory.OSImage, token string) (string, error) {
+func (s Site) kernelArgs(n *inventory.Node, image *inventory.OSImage, version *inventory.ImageVersion, token string) (string, error) {
 	if !plainWords(image.KernOpts) {
 		return "", inventory.Errorf(inventory.KindRefused, "osimage", image.Name,
 			"the kernel options of osimage '%s' hold a word that iPXE would take for its own: luna osimage change %s --kernopts OPTIONS", image.Name, image.Name)
 	}
-	heads := s.heads(n.MAC, s.where(n), nil)
+	at := s.where(n)
 	args := []string{"root=luna"}
 	if _, address, ok := s.bootAddress(n); ok && n.MAC != "" {
+		at = address.Masked() // the only network that the node is on then; iPXE may have asked on another
 		args = append(args, "luna.bootproto=static", "luna.mac="+string(n.MAC), "luna.ip="+address.String())
 	} else {
 		args = append(args, "luna.bootproto=dhcp")
 	}
+	heads := s.headsForLong(n.MAC, at, nil)
 	service := 0
 	if n.Service {
 		service = 1
@@ -243,6 +245,7 @@ func (s Site) kernelArgs(n *inventory.Node, image *inventory.OSImage, token stri
 		"luna.hostname="+s.Inventory.Hostname(n),
 		fmt.Sprintf("luna.service=%d", service),
 		"initrd="+initrdName,
+		"luna.version="+version.ID,
 		"luna.token="+token,
 		"luna.heads="+strings.Join(heads[:min(len(heads), maxKernelHeads)], ","))
 	line := strings.Join(append(args, strings.Fields(image.KernOpts)...), " ")

@@ -196,7 +196,7 @@ func TestWithheldAddress(t *testing.T) {
 	if config, err := site.Syslinux(n, "TOKEN"); err == nil {
 		t.Errorf("its pxelinux configuration:\n%s", config)
 	}
-	if plan, err := site.Plan(n); err == nil {
+	if plan, err := site.Plan(n, ""); err == nil {
 		t.Errorf("its plan: %+v", plan)
 	}
 	tx = inv.Begin()
@@ -205,8 +205,39 @@ func TestWithheldAddress(t *testing.T) {
 	if script := site.BootScript(n, "TOKEN"); !strings.Contains(script, "luna.ip=10.30.0.1/16") {
 		t.Errorf("its script, when all heads know:\n%s", script)
 	}
-	if _, err := site.Plan(n); err != nil {
+	if _, err := site.Plan(n, ""); err != nil {
 		t.Errorf("its plan, when all heads know: %v", err)
+	}
+}
+
+// TestPlanOfTheKernelThatRuns: a node that began with a version installs that, though
+// another one is the newest by now, unless its osimage has it no more.
+func TestPlanOfTheKernelThatRuns(t *testing.T) {
+	tx := fixture().Begin()
+	old, _ := tx.Version(versionA)
+	newer := *old
+	newer.ID, newer.Created, newer.KernVer = "aaaaaaaaaaaaaaaa", old.Created.Add(time.Hour), "6.2"
+	tx.Put(&newer)
+	inv := tx.Commit(2)
+	for asked, want := range map[string]string{"": newer.ID, versionA: versionA, newer.ID: newer.ID, versionB: newer.ID, "0000000000000000": newer.ID} {
+		plan, err := Site{Inventory: inv}.Plan(mustNode(t, inv, "node001"), asked)
+		if err != nil || plan.ImageVersion != want || plan.KernVer == "" {
+			t.Errorf("asked for %q: got version %s (%v), want %s", asked, plan.ImageVersion, err, want)
+		}
+	}
+}
+
+// TestHeadsOfAnIPv6Node: its kernel is on the network of its address alone, whichever
+// iPXE asked on.
+func TestHeadsOfAnIPv6Node(t *testing.T) {
+	inv := fixture()
+	script := Site{Inventory: inv, At: netip.MustParsePrefix("10.30.0.0/16")}.BootScript(mustNode(t, inv, "node006"), "TOKEN")
+	_, heads, _ := strings.Cut(script, "luna.heads=")
+	heads, _, _ = strings.Cut(heads, " ")
+	for _, h := range strings.Split(heads, ",") {
+		if !strings.HasPrefix(h, "[fd00:30::") {
+			t.Errorf("a kernel with IPv6 alone is to ask %q", h)
+		}
 	}
 }
 
@@ -214,7 +245,7 @@ func TestPlan(t *testing.T) {
 	inv := fixture()
 	site := Site{Inventory: inv}
 	for _, name := range []string{"node001", "node003", "node006"} {
-		plan, err := site.Plan(mustNode(t, inv, name))
+		plan, err := site.Plan(mustNode(t, inv, name), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +264,7 @@ func TestPlan(t *testing.T) {
 		"node004": "osimage 'raw' is not packed: luna osimage pack raw",
 		"node005": "osimage 'young' is packed and cannot be booted yet: 1 of 2 heads have fetched it",
 	} {
-		if _, err := site.Plan(mustNode(t, inv, name)); err == nil || err.Error() != want {
+		if _, err := site.Plan(mustNode(t, inv, name), ""); err == nil || err.Error() != want {
 			t.Errorf("%s: got error %v, want %s", name, err, want)
 		}
 	}
@@ -285,6 +316,10 @@ func TestHeadsOfANode(t *testing.T) {
 	alive := func(name string) bool { return name == "h2" }
 	if got := (Site{Inventory: inv, Live: alive}).heads(macOne, at, v); len(got) != 1 || got[0] != "10.30.0.252:7050" {
 		t.Errorf("got %v: want the live head alone", got)
+	}
+	got = (Site{Inventory: inv, Live: alive}).headsForLong(macOne, at, v)
+	if len(got) != 4 || got[0] != "10.30.0.252:7050" || got[3] != "192.0.2.1:7050" {
+		t.Errorf("got %v: want the live head first, and the others behind it", got)
 	}
 	none := func(string) bool { return false }
 	if got := (Site{Inventory: inv, Live: none}).heads(macOne, at, nil); len(got) != 4 {

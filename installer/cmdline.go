@@ -24,11 +24,14 @@ type Boot struct {
 	MAC net.HardwareAddr
 	// Address is what that interface gets (luna.ip); the zero value asks DHCP.
 	Address netip.Prefix
-	// Heads are "address:port" of the heads that were alive at boot, in this
-	// node's order (luna.heads, or the host of luna.url); never empty.
+	// Heads are "address:port" of the heads, in this node's order, those that were
+	// alive at boot first (luna.heads, or the host of luna.url); never empty.
 	Heads []string
 	// HTTPS asks the heads over TLS (the scheme of luna.url).
 	HTTPS bool
+	// Version is the osimage's version whose kernel this is (luna.version); "" where
+	// an older head wrote the command line.
+	Version string
 	// Token proves to the heads that this is the node, in this boot (luna.token).
 	Token string
 	// Service asks for a shell before the installation (luna.service=1).
@@ -53,6 +56,7 @@ func ParseCmdline(line string) (Boot, error) {
 		Node:     args["luna.node"],
 		Hostname: args["luna.hostname"],
 		Token:    args["luna.token"],
+		Version:  args["luna.version"],
 		HTTPS:    strings.HasPrefix(args["luna.url"], "https://"),
 		Service:  args["luna.service"] == "1",
 		Console:  args["luna.ctty"],

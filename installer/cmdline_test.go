@@ -20,11 +20,11 @@ func TestParseCmdline(t *testing.T) {
 		{
 			name: "what a head writes",
 			line: "root=luna luna.bootproto=static luna.mac=52:54:00:00:00:01 luna.ip=10.141.0.1/16 luna.url=http://10.141.255.254:7050/luna " +
-				"luna.node=node001 luna.hostname=node001.cluster luna.service=0 initrd=initrd luna.token=T " +
+				"luna.node=node001 luna.hostname=node001.cluster luna.service=0 initrd=initrd luna.version=0123456789abcdef luna.token=T " +
 				"luna.heads=10.141.255.254:7050,[fd00::1]:7050 console=ttyS0 quiet\n",
 			want: Boot{
 				Node: "node001", Hostname: "node001.cluster", MAC: mac, Address: netip.MustParsePrefix("10.141.0.1/16"),
-				Heads: []string{"10.141.255.254:7050", "[fd00::1]:7050"}, Token: "T", Console: "/dev/console",
+				Heads: []string{"10.141.255.254:7050", "[fd00::1]:7050"}, Version: "0123456789abcdef", Token: "T", Console: "/dev/console",
 			},
 		},
 		{

@@ -26,8 +26,10 @@ const (
 	// answer at all, and every other head is as good.
 	dialTimeout = 2 * time.Second
 	// planTimeout bounds one request for the plan: a head under the load of a
-	// whole cluster that boots may be slow, but it is not stuck.
+	// whole cluster that boots may be slow, but it is not stuck. Before any head
+	// gets so long, all get planHurry: one that hangs takes up connections still.
 	planTimeout = 60 * time.Second
+	planHurry   = 5 * time.Second
 	// reportTimeout bounds one report to one head.
 	reportTimeout = 5 * time.Second
 	// mostPlan is the largest plan that is read, in bytes; descriptor and
@@ -39,6 +41,7 @@ const (
 // which of them answered last. Safe for concurrent use.
 type heads struct {
 	node, token string
+	version     string // of the osimage, which this kernel is of
 	scheme      string
 	client      *http.Client
 
@@ -53,7 +56,7 @@ func newHeads(b Boot) *heads {
 		scheme = "https"
 	}
 	return &heads{
-		node: b.Node, token: b.Token, addrs: b.Heads, scheme: scheme,
+		node: b.Node, token: b.Token, version: b.Version, addrs: b.Heads, scheme: scheme,
 		client: &http.Client{Transport: &http.Transport{
 			Proxy:               nil, // heads are neighbours; a proxy variable in the image's initrd is not meant for them
 			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
@@ -111,6 +114,7 @@ func (h *heads) walk(ctx context.Context, ask func(head string) error) error {
 	}
 	h.mu.Unlock()
 	var said []string
+	refused := false
 	for _, head := range order {
 		err := ask(head)
 		if err == nil {
@@ -123,23 +127,44 @@ func (h *heads) walk(ctx context.Context, ask func(head string) error) error {
 			return context.Cause(ctx)
 		}
 		said = append(said, fmt.Sprintf("head %s: %v", head, err))
+		refused = refused || errors.Is(err, errRefused)
 	}
-	return errors.New(strings.Join(said, "; ")) // one line, for a console
+	err := errors.New(strings.Join(said, "; ")) // one line, for a console
+	if refused {
+		return &refusedError{err}
+	}
+	return err
 }
+
+// errRefused is found in an error where a head has answered that it does not take this
+// for the node's present boot: its token is too old, or the node has another name.
+var errRefused = errors.New("a head refuses this boot")
+
+type refusedError struct{ error }
+
+func (e *refusedError) Is(target error) bool { return target == errRefused }
 
 // plan fetches the plan from the first head that has a good one.
 func (h *heads) plan(ctx context.Context) (boot.Plan, error) {
 	var p boot.Plan
-	err := h.walk(ctx, func(head string) error {
-		ctx, cancel := context.WithTimeout(ctx, planTimeout)
-		defer cancel()
-		body, err := h.do(ctx, http.MethodGet, head, "/plan", nil)
-		if err != nil {
+	var err error
+	for _, patience := range []time.Duration{planHurry, planTimeout} {
+		slow := false
+		err = h.walk(ctx, func(head string) error {
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			body, err := h.do(ctx, http.MethodGet, head, "/plan", nil)
+			if err != nil {
+				slow = slow || errors.Is(err, context.DeadlineExceeded)
+				return err
+			}
+			p, err = parsePlan(body, h.node)
 			return err
+		})
+		if err == nil || !slow {
+			break
 		}
-		p, err = parsePlan(body, h.node)
-		return err
-	})
+	}
 	return p, err
 }
 
@@ -179,7 +204,11 @@ var errOneMore = errors.New("it was told, and another one shall be")
 // do makes one request to one head and returns the body of a good answer. The
 // error of a refusal holds the first line of what the head says about it.
 func (h *heads) do(ctx context.Context, method, head, path string, body []byte) ([]byte, error) {
-	u := url.URL{Scheme: h.scheme, Host: head, Path: path, RawQuery: url.Values{"node": {h.node}}.Encode()}
+	query := url.Values{"node": {h.node}}
+	if h.version != "" {
+		query.Set("version", h.version)
+	}
+	u := url.URL{Scheme: h.scheme, Host: head, Path: path, RawQuery: query.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -206,7 +235,11 @@ func (h *heads) do(ctx context.Context, method, head, path string, body []byte) 
 	switch {
 	case resp.StatusCode/100 != 2:
 		line, _, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
-		return nil, fmt.Errorf("%s %s: %s: %.200s", method, path, resp.Status, line)
+		err := fmt.Errorf("%s %s: %s: %.200s", method, path, resp.Status, line)
+		if resp.StatusCode == http.StatusBadRequest || resp.StatusCode == http.StatusUnauthorized {
+			err = &refusedError{err}
+		}
+		return nil, err
 	case err != nil:
 		return nil, fmt.Errorf("%s %s: the answer broke off after %d bytes: %w", method, path, len(data), err)
 	case len(data) > mostPlan:

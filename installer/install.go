@@ -44,6 +44,9 @@ type Config struct {
 	// Backoff is the pause after the first failure; it doubles up to twelve times
 	// itself. Default: 5 seconds.
 	Backoff time.Duration
+	// Restart starts the machine anew, where the boot that it is in leads nowhere any
+	// more. Default: reboot(2); Simulated and Once end with the error instead.
+	Restart func() error
 	// Console is where the output of scripts goes. Default: stderr.
 	Console io.Writer
 	// Logger says how it goes. Default: nothing is said.
@@ -80,6 +83,12 @@ func New(cfg Config) (*Installer, error) {
 	}
 	if cfg.Backoff == 0 {
 		cfg.Backoff = 5 * time.Second
+	}
+	if cfg.Restart == nil && !cfg.Simulated && !cfg.Once {
+		cfg.Restart = func() error {
+			unix.Sync()
+			return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+		}
 	}
 	if cfg.Console == nil {
 		cfg.Console = os.Stderr
@@ -144,6 +153,13 @@ func (in *Installer) Run(ctx context.Context) error {
 		if in.cfg.Once {
 			in.flush(ctx)
 			return err
+		}
+		if errors.Is(err, errStale) && in.cfg.Restart != nil {
+			in.log.Error("the machine starts anew")
+			in.flush(ctx)
+			if err := in.cfg.Restart(); err != nil {
+				in.log.Error("the machine does not start anew: reset it", "error", err)
+			}
 		}
 		in.log.Info("the installation begins again", "in", pause.String())
 		if err := sleep(ctx, pause); err != nil {
@@ -272,10 +288,13 @@ func (a *attempt) bringUp(ctx context.Context) (err error) {
 // the heads may all be down for a while, but the network may also need to be
 // brought up anew.
 func (a *attempt) request(ctx context.Context) error {
-	deadline := time.Now().Add(a.cfg.Patience)
+	deadline, refused := time.Now().Add(a.cfg.Patience), false
 	for pause := a.cfg.Backoff / 5; ; pause = min(2*pause, 2*a.cfg.Backoff) {
 		plan, err := a.heads.plan(ctx)
 		if err == nil {
+			if err := fits(plan, a.cfg.Boot, kernel()); err != nil && !a.cfg.Simulated {
+				return err
+			}
 			a.plan = plan
 			a.heads.learn(plan.Heads)
 			a.log.Info("the plan is here", "image", plan.OSImage, "version", plan.ImageVersion, "mib", plan.Root.Size/mib)
@@ -284,14 +303,42 @@ func (a *attempt) request(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		refused = refused || errors.Is(err, errRefused)
 		if time.Now().Add(pause).After(deadline) {
-			return fmt.Errorf("no head has a plan: %w", err)
+			err = fmt.Errorf("no head has a plan: %w", err)
+			if refused {
+				err = fmt.Errorf("%w: %w", errStale, err)
+			}
+			return err
 		}
 		a.log.Warn("no head has a plan, they are asked again", "in", pause.String(), "error", err)
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
+}
+
+// errStale says that the boot that this machine is in leads nowhere: what firmware and
+// iPXE were told is not true any more.
+var errStale = errors.New("this boot is out of date")
+
+// fits refuses a plan of another version than the running kernel's, which has no modules
+// for that: the osimage of the node was changed, or its version deleted, since the kernel
+// was loaded.
+func fits(plan boot.Plan, running Boot, release string) error {
+	if running.Version == "" || running.Version == plan.ImageVersion || plan.KernVer == "" || plan.KernVer == release {
+		return nil
+	}
+	return fmt.Errorf("%w: the kernel %s of version %s runs, and version %s of '%s' has the modules of %s", errStale, release, running.Version, plan.ImageVersion, plan.OSImage, plan.KernVer)
+}
+
+// kernel gives the release of the running kernel, as its modules are named.
+func kernel() string {
+	var uts unix.Utsname
+	if unix.Uname(&uts) != nil {
+		return "" // it fails for bad pointers alone
+	}
+	return unix.ByteSliceToString(uts.Release[:])
 }
 
 func (a *attempt) preScript(ctx context.Context) error {

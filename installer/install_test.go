@@ -120,6 +120,83 @@ func TestPlanForEver(t *testing.T) {
 	checkTree(t, cfg.Root)
 }
 
+// TestABootThatIsRefused: a token that is too old, say, is not good again by being sent
+// again: the machine starts anew. It does not where no head answers.
+func TestABootThatIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name     string
+		answer   http.HandlerFunc
+		restarts bool
+	}{
+		{"too old", serving(401, []byte("node 'node001': the token is of 26h ago\n")), true},
+		{"renamed", serving(400, []byte("Object 'node001' of type 'node' does not exist\n")), true},
+		{"not packed", serving(404, nil), false},
+		{"no head", nil, false},
+	} {
+		s := newSite(t, 2)
+		for _, h := range s.heads {
+			if h.set("plan", tc.answer); tc.answer == nil {
+				h.Close()
+			}
+		}
+		cfg := s.config(t)
+		cfg.Patience = 50 * time.Millisecond
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		restarts := 0
+		cfg.Restart = func() error {
+			restarts++
+			cancel()
+			return nil
+		}
+		in, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Run(ctx); err == nil || restarts > 0 != tc.restarts {
+			t.Errorf("%s: it started anew %d times (%v)", tc.name, restarts, err)
+		}
+	}
+}
+
+// TestAKernelOfAnotherVersion: the tree must have modules for the kernel that runs.
+func TestAKernelOfAnotherVersion(t *testing.T) {
+	plan := goodPlan()
+	plan.ImageVersion, plan.KernVer = "new", "6.2"
+	for _, tc := range []struct {
+		running, release string
+		good             bool
+	}{
+		{"new", "6.2", true},
+		{"old", "6.2", true},  // the same kernel is in both
+		{"old", "6.1", false}, // it was loaded before the image was changed
+		{"", "6.1", true},     // by a head of the last release
+	} {
+		if err := fits(plan, Boot{Version: tc.running}, tc.release); (err == nil) != tc.good || err != nil && !errors.Is(err, errStale) {
+			t.Errorf("version %q, kernel %s: %v", tc.running, tc.release, err)
+		}
+	}
+}
+
+// TestAHeadHangs: it takes up connections, as the kernel of a stopped program does, and
+// says nothing.
+func TestAHeadHangs(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 2)
+	end := make(chan struct{})
+	t.Cleanup(func() { close(end) })
+	s.heads[0].set("plan", func(http.ResponseWriter, *http.Request) { <-end })
+	h := newHeads(s.boot())
+	began := time.Now()
+	if _, err := h.plan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > planTimeout/3 {
+		t.Errorf("the plan took %s", took)
+	}
+}
+
 // TestFailingScript: the failure is reported with its last lines, the installation
 // begins again from the plan, and a cured script makes it succeed.
 func TestFailingScript(t *testing.T) {

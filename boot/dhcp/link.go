@@ -18,7 +18,7 @@ type link interface {
 	// read waits for the next packet to the server's port. to is the address
 	// that it was sent to. After interrupt it fails.
 	read(buf []byte) (n int, to netip.Addr, err error)
-	// send sends a UDP packet to an address that can be resolved.
+	// send sends a UDP packet to an address that can be resolved. It does not wait.
 	send(b []byte, to netip.AddrPort) error
 	// frame sends an IP packet to a hardware address, or to all where it is
 	// the broadcast address. It never blocks.
@@ -98,6 +98,11 @@ func (d *device) read(buf []byte) (int, netip.Addr, error) {
 }
 
 func (d *device) send(b []byte, to netip.AddrPort) error {
+	// The kernel keeps what waits for a machine to be found: a packet that finds no room
+	// is lost, as on the wire, and does not hold up the answers to all others.
+	if err := d.udp.SetWriteDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		return err
+	}
 	_, err := d.udp.WriteToUDPAddrPort(b, to)
 	return err
 }
