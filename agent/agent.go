@@ -14,12 +14,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"time"
 
@@ -110,16 +110,20 @@ func New(cfg Config) (*Agent, error) {
 	return a, nil
 }
 
-// sweep removes what an agent that was killed had begun to write: initrds, unpacked, and
-// files of writeFile.
+// halfWritten are what an agent that was killed had begun to write: initrds, unpacked,
+// and files of writeFile.
+var halfWritten = regexp.MustCompile(`^(initrd-|(identity|current|scrubbed)\.json\.|join\.key\.|restore\.snap\.)[0-9]+$`)
+
+// sweep removes what was left half written.
 func sweep(cfg Config) {
-	for _, pattern := range []string{initrdWork + "*", "*.json.[0-9]*", "*.key.[0-9]*", "*.snap.[0-9]*"} {
-		old, _ := fs.Glob(os.DirFS(cfg.DataDir), pattern) // the patterns are good
-		for _, name := range old {
-			if err := os.RemoveAll(filepath.Join(cfg.DataDir, name)); err != nil {
-				cfg.Logger.Warn("cannot remove what was left half written", "err", err)
-			}
+	entries, err := os.ReadDir(cfg.DataDir)
+	for _, e := range entries {
+		if halfWritten.MatchString(e.Name()) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(cfg.DataDir, e.Name())))
 		}
+	}
+	if err != nil {
+		cfg.Logger.Warn("cannot remove what was left half written", "err", err)
 	}
 }
 

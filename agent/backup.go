@@ -122,10 +122,12 @@ func (a *Agent) Restore(ctx context.Context, backup []byte) (api.RestoreReply, e
 	refused := func(format string, args ...any) (api.RestoreReply, error) {
 		return api.RestoreReply{}, inventory.Errorf(inventory.KindRefused, "cluster", "general", format, args...)
 	}
-	if m, err := a.self(); err == nil && m.onlyHead() {
+	switch m, err := a.self(); {
+	case err != nil:
+	case m.outside() == nil && m.onlyHead():
 		return refused("this head is already a member, the only one of cluster %s: to make of it what the backup says, stop its agent, empty %s but for artifacts, start it, and restore", m.id.Cluster, a.cfg.DataDir)
-	} else if err == nil {
-		return api.RestoreReply{}, fmt.Errorf("%w: restore on a fresh one, or `luna leave` first", m.isMember())
+	default:
+		return refused("%v: restore on a fresh one, or `luna leave` first", m.isMember())
 	}
 	if a.cfg.Witness {
 		return refused("head '%s' is to be a witness, and cannot be the only one: restore on another, and let it join", a.cfg.Name)
@@ -292,7 +294,11 @@ func (a *Agent) recovered(old *member, generation uint64) (*member, error) {
 	id := *old.id
 	id.Generation, id.Init, id.Adopt = generation, nil, &adoption{Alone: true}
 	if failure := id.save(a.cfg.DataDir); failure != nil {
-		was, err := newMember(a.cfg, old.id)
+		id = *old.id
+		if old.begun.Load() {
+			id.Init, id.Adopt = nil, nil // what it was told to begin it has, and must not begin again
+		}
+		was, err := newMember(a.cfg, &id)
 		return was, errors.Join(failure, err)
 	}
 	return newMember(a.cfg, &id)

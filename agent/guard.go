@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -28,6 +30,13 @@ const (
 	// strangersOfOne is how many of these may be of one source, so that none keeps all
 	// others out.
 	strangersOfOne = strangers / 4
+	// guests is how many connections of HTTP may be open, of all sources and of one, who
+	// has shown what it wants or not: each takes two of the files that a process may open.
+	guests      = 16384
+	guestsOfOne = guests / 4
+	// slowest is how long a guest may take for a MiB, or for less where less is sent at
+	// once, before it is taken for one that does not read.
+	slowest = 30 * time.Second
 	// showWithin is how long a stranger has to show that: as long as a head that joins,
 	// which has no certificate before it is admitted, may need.
 	showWithin = 30 * time.Second
@@ -54,6 +63,8 @@ type guard struct {
 	mu        sync.Mutex
 	strangers int                // of all sources
 	from      map[netip.Addr]int // strangers of each source that has some
+	guests    int
+	guestsOf  map[netip.Addr]int
 }
 
 // failures are those of one source.
@@ -69,7 +80,7 @@ func newGuard(exempt func(netip.Addr) bool, log *slog.Logger) (*guard, error) {
 	}
 	return &guard{
 		exempt: exempt, log: log, failures: cache, resets: rate.NewLimiter(resetsPerSecond, resetsAtOnce),
-		from: map[netip.Addr]int{},
+		from: map[netip.Addr]int{}, guestsOf: map[netip.Addr]int{},
 	}, nil
 }
 
@@ -83,11 +94,7 @@ func (g *guard) admit(c net.Conn) (verdict func(good bool)) {
 		return func(bool) {}
 	}
 	if f, ok := g.failures.Get(from); ok && f.left.Tokens() < 1 || !g.meet(from) {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // no last words, and nothing of it stays in the kernel
-		}
-		_ = c.Close()
-		time.Sleep(g.resets.Reserve().Delay()) // some milliseconds at most: a port has one reset at a time
+		g.reset(c)
 		return nil
 	}
 	var once sync.Once
@@ -110,6 +117,38 @@ func (g *guard) admit(c net.Conn) (verdict func(good bool)) {
 		late.Stop()
 		settle(good)
 	}
+}
+
+// reset turns a connection away.
+func (g *guard) reset(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // no last words, and nothing of it stays in the kernel
+	}
+	_ = c.Close()
+	time.Sleep(g.resets.Reserve().Delay()) // some milliseconds at most: a port has one reset at a time
+}
+
+// seat counts a guest, unless there are too many, and gives what counts it no more.
+func (g *guard) seat(c net.Conn) (leave func(), ok bool) {
+	from := sourceOf(c)
+	if !from.IsValid() || g.exempt(from) {
+		return func() {}, true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.guests >= guests || g.guestsOf[from] >= guestsOfOne {
+		return nil, false
+	}
+	g.guests++
+	g.guestsOf[from]++
+	return sync.OnceFunc(func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.guests--
+		if g.guestsOf[from]--; g.guestsOf[from] == 0 {
+			delete(g.guestsOf, from)
+		}
+	}), true
 }
 
 // meet counts a stranger, unless there are too many.
@@ -181,9 +220,17 @@ func (l guarded) Accept() (net.Conn, error) {
 		if !ok {
 			return c, nil
 		}
-		if verdict := l.guard.admit(tcp); verdict != nil {
-			return &guest{tcp, verdict}, nil
+		verdict := l.guard.admit(tcp)
+		if verdict == nil {
+			continue
 		}
+		leave, seated := l.guard.seat(tcp)
+		if !seated {
+			verdict(true) // it did nothing wrong
+			l.guard.reset(tcp)
+			continue
+		}
+		return &guest{tcp, verdict, leave}, nil
 	}
 }
 
@@ -192,12 +239,44 @@ func (l guarded) Accept() (net.Conn, error) {
 type guest struct {
 	*net.TCPConn
 	verdict func(good bool)
+	leave   func()
 }
 
 // Close closes the connection.
 func (g *guest) Close() error {
 	g.verdict(false)
+	g.leave()
 	return g.TCPConn.Close()
+}
+
+// Write gives who does not read some time, and no more.
+func (g *guest) Write(b []byte) (int, error) {
+	if err := g.SetWriteDeadline(time.Now().Add(slowest)); err != nil {
+		return 0, err
+	}
+	return g.TCPConn.Write(b)
+}
+
+// ReadFrom does the same for a file, which the kernel sends, a MiB at a time.
+func (g *guest) ReadFrom(r io.Reader) (total int64, err error) {
+	all, ok := r.(*io.LimitedReader) // as net/http gives it; another one around it would hide the file
+	if !ok {
+		all = &io.LimitedReader{R: r, N: math.MaxInt64}
+	}
+	for all.N > 0 {
+		if err := g.SetWriteDeadline(time.Now().Add(slowest)); err != nil {
+			return total, err
+		}
+		part := &io.LimitedReader{R: all.R, N: min(all.N, 1<<20)}
+		want := part.N
+		n, err := g.TCPConn.ReadFrom(part)
+		total += n
+		all.N -= n
+		if err != nil || n < want {
+			return total, err
+		}
+	}
+	return total, nil
 }
 
 // guestKey is under which a request's context has the guest, if it came from one.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -230,4 +233,86 @@ func reset(t *testing.T, addr string) bool {
 	_, _ = io.WriteString(conn, strings.Repeat("garbage", 10)) // it may be closed already
 	answer, err := io.ReadAll(conn)
 	return len(answer) == 0 && errors.Is(err, syscall.ECONNRESET)
+}
+
+// TestGuardSeats: one source does not take all the connections that a head has for nodes,
+// however well it behaves.
+func TestGuardSeats(t *testing.T) {
+	g, err := newGuard(func(netip.Addr) bool { return false }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(ip string) net.Conn { return &caller{from: ip} }
+	var leave []func()
+	for range guestsOfOne {
+		l, ok := g.seat(at("10.30.0.1"))
+		if !ok {
+			t.Fatalf("turned away after %d", len(leave))
+		}
+		leave = append(leave, l)
+	}
+	if _, ok := g.seat(at("10.30.0.1")); ok {
+		t.Error("one more of the same source is let in")
+	}
+	if _, ok := g.seat(at("10.30.0.2")); !ok {
+		t.Error("another source is turned away")
+	}
+	leave[0]()
+	leave[0]() // counts once
+	if _, ok := g.seat(at("10.30.0.1")); !ok {
+		t.Error("turned away, though one has gone")
+	}
+	if _, ok := g.seat(at("10.30.0.1")); ok {
+		t.Error("one that has gone made room for two")
+	}
+}
+
+// TestGuestIsSentFiles: whole, though it is sent them by parts.
+func TestGuestIsSentFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	content := make([]byte, 3<<20+12345)
+	for i := range content {
+		content[i] = byte(i * i >> 7)
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g, err := newGuard(func(netip.Addr) bool { return false }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{ConnContext: withGuest, Handler: vouch(wellFormed, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, path) }))}
+	go func() { _ = s.Serve(guarded{l, g}) }()
+	t.Cleanup(func() { s.Close() })
+	for _, part := range []string{"", "bytes=5-1048580", "bytes=1048576-", "bytes=-1"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := content
+		switch part {
+		case "bytes=5-1048580":
+			want = content[5:1048581]
+		case "bytes=1048576-":
+			want = content[1048576:]
+		case "bytes=-1":
+			want = content[len(content)-1:]
+		}
+		if part != "" {
+			r.Header.Set("Range", part)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%q: %d bytes of %d (%v)", part, len(got), len(want), err)
+		}
+	}
 }

@@ -59,7 +59,7 @@ func (a *Agent) Drain(ctx context.Context, by inventory.Asker, name string, r ap
 	if err := checkWait(name, r.Wait); err != nil {
 		return err
 	}
-	if !h.Witness && !m.othersServe(name) {
+	if !h.Witness && !m.othersServe(ctx, name) {
 		return inventory.Errorf(inventory.KindRefused, "head", name, "no other head is there that could take over from '%s': start one, or undrain it, first", name)
 	}
 	yes := true
@@ -85,9 +85,10 @@ func checkWait(head string, wait time.Duration) error {
 }
 
 // othersServe tells whether a head beside that one is there to take over from it.
-func (m *member) othersServe(name string) bool {
+func (m *member) othersServe(ctx context.Context, name string) bool {
+	answers := m.askAll(ctx)
 	for h := range m.machine.View().Heads() {
-		if h.Name != name && m.able(h.Name) {
+		if h.Name != name && m.able(h.Name) && proven(h.Name, answers) {
 			return true
 		}
 	}
@@ -203,7 +204,7 @@ func (a *Agent) Leave(ctx context.Context, by inventory.Asker, name string, r ap
 	if err := m.mayGo(ctx, h, r.Force); err != nil {
 		return err
 	}
-	if !h.Witness && m.othersServe(name) {
+	if !h.Witness && m.othersServe(ctx, name) {
 		wait := api.DrainRequest{Wait: r.Wait, NoWait: r.NoWait || r.Force}
 		if err := a.Drain(ctx, by, name, wait, quietEnd(progress)); err != nil && !r.Force {
 			return inventory.Errorf(inventory.AsError(err).Kind, "head", name, "head '%s' has not left the cluster (`luna leave --force` waits for nothing): %v", name, err)

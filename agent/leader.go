@@ -188,18 +188,18 @@ func (m *member) nearlyCaughtUp(ctx context.Context, h *inventory.Head) bool {
 // for a while is late with both.
 const disobedience = 5 * time.Second
 
-// obeys tells whether a head follows this one, which leads since it began to: what it
-// does goes by a state that is not old. Others have some time to find a new leader.
-func (m *member) obeys(head string, began time.Time) bool {
-	return time.Since(began) < disobedience || m.peer.Obeys(head, time.Now().Add(-disobedience))
+// obeys tells whether a head may have a duty from this one, which leads since it began
+// to: it follows it. Who has the duty already has some time to find a new leader.
+func (m *member) obeys(head, holder string, began time.Time) bool {
+	return m.peer.Obeys(head, time.Now().Add(-disobedience)) || head == holder && time.Since(began) < disobedience
 }
 
 // assignDuties gives DHCP on each network with a range, and the polling of each
 // switch, to one head that is there and has an address on the network.
 func (m *member) assignDuties(ctx context.Context, inv *inventory.Inventory, began time.Time) {
-	candidates := func(network *inventory.Network) (names []string) {
+	candidates := func(network *inventory.Network, holder string) (names []string) {
 		for h := range inv.Heads() {
-			if _, ok := h.AddressIn(network.Prefix); ok && m.able(h.Name) && m.obeys(h.Name, began) {
+			if _, ok := h.AddressIn(network.Prefix); ok && m.able(h.Name) && m.obeys(h.Name, holder, began) {
 				names = append(names, h.Name)
 			}
 		}
@@ -218,13 +218,13 @@ func (m *member) assignDuties(ctx context.Context, inv *inventory.Inventory, beg
 	var duties []duty
 	for n := range inv.Networks() {
 		if !n.Range.IsZero() {
-			duties = append(duties, duty{kind: dutyDHCP, name: n.Name, holder: holder(n.Duty), candidates: candidates(n)})
+			duties = append(duties, duty{kind: dutyDHCP, name: n.Name, holder: holder(n.Duty), candidates: candidates(n, holder(n.Duty))})
 		}
 	}
 	if inv.Format() >= 2 {
 		for s := range inv.Switches() {
 			if n, ok := inv.NetworkByID(s.Network); ok {
-				duties = append(duties, duty{kind: dutyPoll, name: s.Name, holder: holder(s.Duty), candidates: candidates(n)})
+				duties = append(duties, duty{kind: dutyPoll, name: s.Name, holder: holder(s.Duty), candidates: candidates(n, holder(s.Duty))})
 			}
 		}
 	}

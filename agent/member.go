@@ -59,6 +59,7 @@ type member struct {
 	pulse     pulse
 	keeper    atomic.Pointer[timekeeper] // while this head leads
 
+	known      atomic.Bool                             // the state was this head's before, or has named it since: see outside
 	begun      atomic.Bool                             // what the identity told this head to begin
 	stop       chan struct{}                           // closed by end
 	afterwards atomic.Pointer[func() (*member, error)] // what this head is after it ends as this member; nil: as ctx says
@@ -111,6 +112,8 @@ func newMember(cfg Config, id *identity) (_ *member, err error) {
 	if m.peer, err = consensus.New(m.consensusConfig(), m.machine); err != nil {
 		return nil, fmt.Errorf("open raft and gossip: %w", err)
 	}
+	_, begun := m.machine.View().Cluster() // as it was left: one that joins has none
+	m.known.Store(begun)
 	m.opened.Store(true)
 	m.peer.WhileLeader(m.lead)
 	m.peer.WhileLeader(m.keepTime)
@@ -282,6 +285,9 @@ func (m *member) begin(ctx context.Context) error {
 		m.warn.set("identity", err)
 		if err == nil {
 			break
+		}
+		if m.id.Adopt != nil && m.id.Adopt.Alone {
+			return err // the next start of the agent would take the votes of heads that have joined since
 		}
 		m.log.Warn("that the cluster is begun is not written down yet", "err", err) // the next start of the agent finds out
 		if !pause(ctx, time.Second) {

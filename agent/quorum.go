@@ -53,6 +53,13 @@ func (m *member) serving(head string) bool {
 // able tells whether a head could take a duty over.
 func (m *member) able(head string) bool { return m.serving(head) && m.fit()[head] }
 
+// proven tells whether a head has answered, and hears of a head that leads. One whose
+// other ports are closed, or whose clock refuses all certificates, is alive to gossip.
+func proven(head string, answers map[string]api.HeadStatus) bool {
+	s, answered := answers[head]
+	return answered && s.CutOff == 0
+}
+
 // voters names the heads that have a vote, as far as this one knows.
 func (m *member) voters() []string {
 	names := []string{}
@@ -139,9 +146,7 @@ func (m *member) quorum() string {
 }
 
 // without tells why the others could not decide anything without a head: one that goes
-// down for a while, or for good. Only who has answered counts, and hears of a
-// head that leads: one whose other ports are closed, or whose clock refuses all
-// certificates, is alive to gossip.
+// down for a while, or for good. Only who has proven that it can counts.
 func (v votes) without(name string, forGood bool, answers map[string]api.HeadStatus) []string {
 	if !slices.Contains(v.all, name) {
 		return nil
@@ -152,7 +157,7 @@ func (v votes) without(name string, forGood bool, answers map[string]api.HeadSta
 	votes, there, unfit, away := len(v.all), 0, others(v.unfit), others(v.away)
 	var silent []string
 	for _, voter := range others(v.there) {
-		if s, answered := answers[voter]; answered && s.CutOff == 0 {
+		if proven(voter, answers) {
 			there++
 		} else {
 			silent = append(silent, voter)

@@ -30,12 +30,19 @@ func newReports() *reports {
 	return &reports{wake: make(chan struct{}, 1), stages: map[string]inventory.NodeStatus{}, percent: map[string]percent{}}
 }
 
+// sameReport is for how long a report that says what the last one did says nothing: a
+// machine may fail at once, again and again, or send it for fun.
+const sameReport = 5 * time.Second
+
 // report takes what a node said; it never waits.
 func (m *member) report(n *inventory.Node, r boot.Report) {
 	now := time.Now().UTC()
 	s, known := m.machine.View().Status(n.ID)
 	if known && s.Stage == r.Stage && s.Failed == r.Failed && s.Version == r.Version && r.Stage == boot.StageDownload && !r.Failed {
 		m.reports.note(n.Name, r.Percent, now)
+		return
+	}
+	if known && s.Stage == r.Stage && s.Failed == r.Failed && s.Version == r.Version && s.Run == r.Run && s.Message == r.Message && now.Sub(s.Time).Abs() < sameReport {
 		return
 	}
 	m.log.Info("node reports", "node", n.Name, "stage", r.Stage, "failed", r.Failed, "message", r.Message)

@@ -30,8 +30,8 @@ func (a *Agent) Safe(ctx context.Context, name string) (api.Safety, error) {
 	answers := m.askAll(ctx)
 	s.Reasons = append(s.Reasons, m.votes().without(name, false, answers)...)
 	s.Reasons = append(s.Reasons, lagWithout(name, answers)...)
-	s.Reasons = append(s.Reasons, m.imagesOnlyOn(h, m.serving)...)
-	s.Reasons = append(s.Reasons, m.networksOnlyOn(h)...)
+	s.Reasons = append(s.Reasons, m.imagesOnlyOn(h, func(head string) bool { return m.serving(head) && proven(head, answers) })...)
+	s.Reasons = append(s.Reasons, m.networksOnlyOn(h, answers)...)
 	status, answered := answers[name]
 	switch {
 	case !answered:
@@ -98,7 +98,7 @@ func (m *member) imagesOnlyOn(h *inventory.Head, counts func(head string) bool) 
 }
 
 // networksOnlyOn lists the networks with DHCP on which no other head is there.
-func (m *member) networksOnlyOn(h *inventory.Head) []string {
+func (m *member) networksOnlyOn(h *inventory.Head, answers map[string]api.HeadStatus) []string {
 	inv := m.machine.View()
 	var why []string
 	for n := range inv.Networks() {
@@ -107,7 +107,7 @@ func (m *member) networksOnlyOn(h *inventory.Head) []string {
 		}
 		others := 0
 		for o := range inv.Heads() {
-			if _, on := o.AddressIn(n.Prefix); on && o.ID != h.ID && m.able(o.Name) {
+			if _, on := o.AddressIn(n.Prefix); on && o.ID != h.ID && m.able(o.Name) && proven(o.Name, answers) {
 				others++
 			}
 		}

@@ -191,7 +191,7 @@ func (m *member) keepAsking(ctx context.Context) {
 // removedBy asks a head, and tells whether it is one of a mesh that can decide and
 // that this one does not belong to.
 func (m *member) removedBy(ctx context.Context, h *inventory.Head) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askPatience+3*time.Second) // it asks all others, who may be silent
 	defer cancel()
 	asked, fresh := *m.clientOf(h), true
 	asked.Stale = func(string) { fresh = false } // it may not know of this head yet
@@ -211,7 +211,10 @@ func (m *member) outside() error {
 	inv := m.machine.View()
 	_, begun := inv.Cluster()
 	_, listed := inv.Head(m.cfg.Name)
-	if m.removed.Load() || begun && !listed && (m.id.Adopt == nil || m.begun.Load()) {
+	if listed {
+		m.known.Store(true) // not before: one that joins goes through states of when it was not there yet
+	}
+	if m.removed.Load() || begun && !listed && m.known.Load() && (m.id.Adopt == nil || m.begun.Load()) {
 		return fmt.Errorf("head '%s' was removed from the cluster and serves nobody: `luna leave` on it makes it forget the cluster, and then it may join anew", m.cfg.Name)
 	}
 	return m.superseded()

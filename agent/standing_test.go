@@ -81,7 +81,7 @@ func TestSetAsideKeepsAll(t *testing.T) {
 // TestSweep: what a killed agent left half written goes, and nothing else.
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
-	kept := []string{"identity.json", "current.json", "join.key", "restore.snap", "artifacts", "raft", "raft.before2"}
+	kept := []string{"identity.json", "current.json", "join.key", "restore.snap", "artifacts", "raft", "raft.before2", "identity.json.2026-11-29", "initrd-mine"}
 	gone := []string{"initrd-123", "identity.json.42", "join.key.42", "restore.snap.42"}
 	for _, name := range append(kept, gone...) {
 		if err := os.MkdirAll(filepath.Join(dir, name, "upper"), 0o700); err != nil {

@@ -2,9 +2,11 @@ package fsm
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/clustervision/luna/inventory"
@@ -479,8 +481,13 @@ func decline(tx *inventory.Tx, n *inventory.Network, c inventory.LeaseAddress, n
 		return
 	}
 	tx.Delete(l)
-	tx.Put(&inventory.Lease{Network: n.ID, MAC: inventory.MAC("declined " + l.Addr.String()), Addr: l.Addr, Expires: now.Add(declinedFor)})
+	tx.Put(&inventory.Lease{Network: n.ID, MAC: inventory.MAC(declinedBy + l.Addr.String()), Addr: l.Addr, Expires: now.Add(declinedFor)})
 }
+
+// declinedBy begins the name of a machine that does not exist.
+const declinedBy = "declined "
+
+func isDeclined(l *inventory.Lease) bool { return strings.HasPrefix(string(l.MAC), declinedBy) }
 
 // headsAddresses gives what is not leased, though it may lie in a range: a head got it
 // after the range was there.
@@ -498,28 +505,46 @@ func headsAddresses(tx *inventory.Tx) map[netip.Addr]bool {
 	return all
 }
 
+// freeLease finds a pool address for a machine: the first that nobody had, else the one
+// whose lease ended first, else one that was declined long ago. A flood of machines asks
+// for that, so it walks the leases once, in the order of addresses, and looks at no more
+// of the rest than it must.
 func freeLease(tx *inventory.Tx, n *inventory.Network, mac inventory.MAC, now time.Time) (netip.Addr, bool) {
-	var ended []*inventory.Lease
 	heads := headsAddresses(tx)
-	for a := n.Range.Start; n.Range.Contains(a); a = a.Next() {
-		l, taken := tx.LeaseAt(a)
-		if taken && !l.Expires.Before(now) || heads[a] {
-			continue
+	free := func(a netip.Addr) bool {
+		_, retired := tx.RetiredFrom(a, mac)
+		return !retired && !heads[a]
+	}
+	var ended, declined []*inventory.Lease
+	a := n.Range.Start
+	next, stop := iter.Pull(tx.LeasesFrom(a))
+	defer stop()
+	for l, more := next(); n.Range.Contains(a); a = a.Next() {
+		for more && l.Addr.Less(a) {
+			l, more = next()
 		}
-		switch _, retired := tx.RetiredFrom(a, mac); {
-		case retired:
-		case !taken:
-			return a, true
-		default:
+		switch {
+		case !more || l.Addr != a:
+			if free(a) {
+				return a, true
+			}
+		case l.Expires.Before(now):
 			ended = append(ended, l)
+		case isDeclined(l):
+			declined = append(declined, l)
 		}
 	}
-	if len(ended) == 0 {
-		return netip.Addr{}, false
+	for _, leases := range [][]*inventory.Lease{ended, declined} {
+		for len(leases) > 0 {
+			first := slices.MinFunc(leases, func(a, b *inventory.Lease) int {
+				return cmp.Or(a.Expires.Compare(b.Expires), a.Addr.Compare(b.Addr))
+			})
+			if free(first.Addr) {
+				tx.Delete(first)
+				return first.Addr, true
+			}
+			leases = slices.DeleteFunc(leases, func(l *inventory.Lease) bool { return l == first })
+		}
 	}
-	first := slices.MinFunc(ended, func(a, b *inventory.Lease) int {
-		return cmp.Or(a.Expires.Compare(b.Expires), a.Addr.Compare(b.Addr))
-	})
-	tx.Delete(first)
-	return first.Addr, true
+	return netip.Addr{}, false
 }

@@ -132,6 +132,11 @@ func TestDecline(t *testing.T) {
 		t.Errorf("half an hour later another machine gets %s (%v)", l.Addr, err)
 	}
 	s.later(t, 40*time.Minute)
+	for i, mac := range []inventory.MAC{one, two, three} {
+		if got := decline(mac, fmt.Sprintf("10.30.1.%d", i+1)); !strings.HasPrefix(got, "10.30.1.") {
+			t.Errorf("whatever is declined, somebody gets an address, not %q", got)
+		}
+	}
 	for _, mac := range []inventory.MAC{one, two, three} {
 		if _, err := s.lease(mac, time.Minute); err != nil {
 			t.Errorf("the declined address is not anybody's after an hour: %v", err)

@@ -221,6 +221,18 @@ func (inv *Inventory) LeaseAt(a netip.Addr) (*Lease, bool) {
 	return get[Lease](inv, tLease, "address", addrKey(a))
 }
 
+// LeasesFrom lists the leases of that address and of those behind it, in their order.
+func (inv *Inventory) LeasesFrom(a netip.Addr) iter.Seq[*Lease] {
+	return func(yield func(*Lease) bool) {
+		it, err := inv.txn.LowerBound(tLease, "address", addrKey(a))
+		if err != nil {
+			panic(err)
+		}
+		for o := it.Next(); o != nil && yield(o.(*Lease)); o = it.Next() {
+		}
+	}
+}
+
 // Leases lists all leases, by network and MAC.
 func (inv *Inventory) Leases() iter.Seq[*Lease] { return each[Lease](inv, tLease, "id") }
 
