@@ -361,7 +361,12 @@ func (m *member) mayGo(ctx context.Context, h *inventory.Head, force bool) error
 	if force {
 		return nil
 	}
-	costs := slices.Concat(m.votes().without(h.Name, true, m.askAll(ctx)), m.imagesOnlyOn(h, m.live))
+	answers := m.askAll(ctx)
+	gives := func(head string) bool {
+		_, answered := answers[head]
+		return answered && m.live(head)
+	}
+	costs := slices.Concat(m.votes().without(h.Name, true, answers), m.imagesOnlyOn(h, gives))
 	switch {
 	case !m.live(h.Name):
 		return m.lostFor(h, costs)

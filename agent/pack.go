@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -45,8 +46,13 @@ func (a *Agent) Pack(ctx context.Context, by inventory.Asker, name string, r api
 			return err
 		}
 	}
+	had, err := m.store.List()
+	if err != nil {
+		return fmt.Errorf("pack osimage '%s': %w", name, err)
+	}
 	v, err := p.pack(ctx)
 	if err != nil {
+		m.discard(v, had)
 		return fmt.Errorf("pack osimage '%s': %w", name, err)
 	}
 	progress(api.JobEvent{Phase: "publish", Message: "publishing version " + v.ID})
@@ -54,11 +60,28 @@ func (a *Agent) Pack(ctx context.Context, by inventory.Asker, name string, r api
 	if err == nil {
 		err = res.Into(nil)
 	}
+	if errors.Is(err, inventory.ErrUnknown) {
+		return err // it may be published, or may yet
+	}
 	if err != nil {
+		m.discard(v, had)
 		return err
 	}
 	progress(api.JobEvent{Phase: api.JobDone, Version: v.ID})
 	return nil
+}
+
+// discard removes what was packed in vain, and was not there before: on a disk that it
+// has filled nothing could be decided that makes it superfluous.
+func (m *member) discard(v inventory.ImageVersion, had []string) {
+	for _, a := range artifacts(&v) {
+		if a.SHA256 == "" || slices.Contains(had, a.SHA256) {
+			continue
+		}
+		if err := m.store.Remove(a.SHA256); err != nil {
+			m.log.Warn("cannot remove an artifact that was packed in vain", "err", err)
+		}
+	}
 }
 
 // packer packs one osimage once.

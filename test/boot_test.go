@@ -55,7 +55,7 @@ func bootMachines(t *testing.T, s *site.Site) {
 			stages := follow(ctx, t, s, node)
 			wait(`Linux version`)
 			want := fmt.Sprintf(" addr=10.30.0.%d/16", number)
-			if line := wait(`OS-READY.*`); !strings.Contains(line, "hostname="+node) || !strings.HasSuffix(line, want) {
+			if line := wait(`OS-READY.*\n`); !strings.Contains(line, "hostname="+node) || !strings.HasSuffix(line, want) {
 				t.Errorf("it says %q, want hostname=%s and%s", line, node, want)
 			}
 			must(t, machine.Send("\n")) // the first prompt may have come before

@@ -123,7 +123,7 @@ func bootMachine(t *testing.T, s *site.Site, w *wire, p powerCycle, number int) 
 	machine, err := s.Lab.Machine(ctx, lab.MachineConfig{Name: node, MAC: nodeMAC(number), Firmware: p.firmware})
 	must(t, err)
 	defer machine.Kill()
-	for _, pattern := range []string{`Luna: ` + node + ` boots compute`, `Linux version`, `OS-READY.*`} {
+	for _, pattern := range []string{`Luna: ` + node + ` boots compute`, `Linux version`, `OS-READY.*\n`} {
 		line, err := machine.WaitFor(ctx, regexp.MustCompile(pattern))
 		must(t, err)
 		t.Logf("%s %s", since(), line)

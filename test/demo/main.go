@@ -229,7 +229,7 @@ func (d *demo) watchMachine(ctx context.Context, installing chan struct{}) error
 			close(installing)
 		}
 	}
-	line, err := d.machine.WaitFor(ctx, regexp.MustCompile(`OS-READY.*`))
+	line, err := d.machine.WaitFor(ctx, regexp.MustCompile(`OS-READY.*\n`))
 	if err != nil {
 		return fmt.Errorf("node001: %w", err)
 	}

@@ -102,6 +102,9 @@ func (c *console) match(pattern *regexp.Regexp) (line string, found, ended bool)
 	c.next = to
 	head := bytes.LastIndexByte(text[:from], '\n') + 1
 	end := len(text)
+	if to > from && text[to-1] == '\n' { // a pattern may want a whole line
+		to--
+	}
 	if i := bytes.IndexByte(text[to:], '\n'); i >= 0 {
 		end = to + i
 	}
