@@ -189,9 +189,11 @@ func (m *member) nearlyCaughtUp(ctx context.Context, h *inventory.Head) bool {
 const disobedience = 5 * time.Second
 
 // obeys tells whether a head may have a duty from this one, which leads since it began
-// to: it follows it. Who has the duty already has some time to find a new leader.
+// to: it follows it. Who has the duty already has some time to find a new leader, and
+// keeps it where this head has heard of nobody, for it may have stood still itself.
 func (m *member) obeys(head, holder string, began time.Time) bool {
-	return m.peer.Obeys(head, time.Now().Add(-disobedience)) || head == holder && time.Since(began) < disobedience
+	since := time.Now().Add(-disobedience)
+	return m.peer.Obeys(head, since) || head == holder && (time.Since(began) < disobedience || !m.peer.Heeded(since))
 }
 
 // assignDuties gives DHCP on each network with a range, and the polling of each

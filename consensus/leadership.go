@@ -63,6 +63,13 @@ func (r *replica) Obeys(name string, since time.Time) bool {
 	return r.IsLeader() && (name == r.name || r.transport.answers.since(name, r.raft.CurrentTerm(), since))
 }
 
+// Heeded tells whether most voters obey this head, as far as Obeys tells. Where they do
+// not, it may be this head that stood still.
+func (r *replica) Heeded(since time.Time) bool {
+	most, err := r.majority(r.raft.CurrentTerm(), since)
+	return err == nil && most
+}
+
 // Server is a head in the raft configuration.
 type Server struct {
 	Name  string
