@@ -112,7 +112,7 @@ func New(cfg Config) (*Agent, error) {
 
 // halfWritten are what an agent that was killed had begun to write: initrds, unpacked,
 // and files of writeFile.
-var halfWritten = regexp.MustCompile(`^(initrd-|(identity|current|scrubbed)\.json\.|join\.key\.|restore\.snap\.)[0-9]+$`)
+var halfWritten = regexp.MustCompile(`^(` + initrdWork + `|(identity|current|scrubbed)\.json\.|join\.key\.|restore\.snap\.)[0-9]+$`)
 
 // sweep removes what was left half written.
 func sweep(cfg Config) {

@@ -319,15 +319,6 @@ func (m *member) belongs(a netip.Addr) bool {
 	if a.IsLoopback() {
 		return true
 	}
-	for h := range m.machine.View().Heads() {
-		if h.Address == a {
-			return true
-		}
-		for _, p := range h.Addresses {
-			if p.Addr() == a {
-				return true
-			}
-		}
-	}
-	return false
+	_, head := m.machine.View().HeadAt(a)
+	return head
 }

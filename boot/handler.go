@@ -201,17 +201,8 @@ func isHead(inv *inventory.Inventory, from netip.Addr) bool {
 	if !from.IsValid() || from.IsLoopback() {
 		return true
 	}
-	for h := range inv.Heads() {
-		if h.Address == from {
-			return true
-		}
-		for _, p := range h.Addresses {
-			if p.Addr() == from {
-				return true
-			}
-		}
-	}
-	return false
+	_, head := inv.HeadAt(from)
+	return head
 }
 
 // token gives a boot token for the node, or the word that stands for one.

@@ -69,12 +69,8 @@ func freeNameServer(tx *inventory.Tx, n *inventory.Network) {
 }
 
 func headHas(inv *inventory.Inventory, a netip.Addr) bool {
-	for h := range inv.Heads() {
-		if h.Address == a || slices.ContainsFunc(h.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
-			return true
-		}
-	}
-	return false
+	_, has := inv.HeadAt(a)
+	return has
 }
 
 func changeNetwork(tx *inventory.Tx, c inventory.ChangeNetwork) error {
@@ -457,7 +453,7 @@ func leaseAddress(tx *inventory.Tx, c inventory.LeaseAddress, now moment) (any, 
 	}
 	decline(tx, n, c, now.at)
 	lease := &inventory.Lease{Network: n.ID, MAC: c.MAC, Expires: now.at.Add(c.TTL + now.more)}
-	if old, ok := tx.Lease(n.ID, c.MAC); ok && !headsAddresses(tx)[old.Addr] {
+	if old, ok := tx.Lease(n.ID, c.MAC); ok && !headsOwn(tx, old.Addr) {
 		lease.Addr = old.Addr
 		if old.Expires.After(lease.Expires) {
 			lease.Expires = old.Expires // a clock that jumped back takes nothing away
@@ -489,20 +485,10 @@ const declinedBy = "declined "
 
 func isDeclined(l *inventory.Lease) bool { return strings.HasPrefix(string(l.MAC), declinedBy) }
 
-// headsAddresses gives what is not leased, though it may lie in a range: a head got it
-// after the range was there.
-func headsAddresses(tx *inventory.Tx) map[netip.Addr]bool {
-	all := map[netip.Addr]bool{}
-	if tx.Format() < 2 {
-		return all // heads of the last release lease it
-	}
-	for h := range tx.Heads() {
-		all[h.Address] = true
-		for _, p := range h.Addresses {
-			all[p.Addr()] = true
-		}
-	}
-	return all
+// headsOwn tells whether an address is not leased, though it may lie in a range: a head
+// got it after the range was there. Heads of the last release lease it.
+func headsOwn(tx *inventory.Tx, a netip.Addr) bool {
+	return tx.Format() >= 2 && headHas(&tx.Inventory, a)
 }
 
 // freeLease finds a pool address for a machine: the first that nobody had, else the one
@@ -510,10 +496,9 @@ func headsAddresses(tx *inventory.Tx) map[netip.Addr]bool {
 // for that, so it walks the leases once, in the order of addresses, and looks at no more
 // of the rest than it must.
 func freeLease(tx *inventory.Tx, n *inventory.Network, mac inventory.MAC, now time.Time) (netip.Addr, bool) {
-	heads := headsAddresses(tx)
 	free := func(a netip.Addr) bool {
 		_, retired := tx.RetiredFrom(a, mac)
-		return !retired && !heads[a]
+		return !retired && !headsOwn(tx, a)
 	}
 	var ended, declined []*inventory.Lease
 	a := n.Range.Start

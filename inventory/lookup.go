@@ -29,6 +29,16 @@ func (inv *Inventory) Networks() iter.Seq[*Network] {
 	return each[Network](inv, tNetwork, "name")
 }
 
+// HeadAt gives the head that has the address.
+func (inv *Inventory) HeadAt(a netip.Addr) (*Head, bool) {
+	for h := range inv.Heads() {
+		if h.Has(a) {
+			return h, true
+		}
+	}
+	return nil, false
+}
+
 // NetworkOf gives the network in whose prefix the address lies; networks never
 // overlap, so there is one at most.
 func (inv *Inventory) NetworkOf(a netip.Addr) (*Network, bool) {

@@ -3,6 +3,7 @@ package inventory
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -300,6 +301,11 @@ func (h *Head) AddressIn(p netip.Prefix) (netip.Addr, bool) {
 		}
 	}
 	return netip.Addr{}, false
+}
+
+// Has tells whether an address is one of the head's own, on whatever network.
+func (h *Head) Has(a netip.Addr) bool {
+	return h.Address == a || slices.ContainsFunc(h.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 }
 
 // Invite is a join token as the mesh keeps it: its secret only as a hash.

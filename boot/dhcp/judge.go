@@ -185,17 +185,8 @@ func (a answer) forUs() bool {
 	if !a.server.IsValid() {
 		return true
 	}
-	for h := range a.inv.Heads() {
-		if h.Address == a.server {
-			return true
-		}
-		for _, p := range h.Addresses {
-			if p.Addr() == a.server {
-				return true
-			}
-		}
-	}
-	return false
+	_, ours := a.inv.HeadAt(a.server)
+	return ours
 }
 
 // committed gives the lease that the machine has, if enough of it is left to
